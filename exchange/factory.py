@@ -1,0 +1,114 @@
+"""Gateways of one desk: the mode and the addresses are chosen once, here."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from types import MappingProxyType
+from typing import Literal, overload
+
+from exchange.budget import RateBudget
+from exchange.ccxt_gateway import wall_clock
+from exchange.clients import SharedSession, VenueConnection
+from exchange.credentials import Credentials
+from exchange.futures_gateway import FuturesGateway
+from exchange.market_data import CcxtMarketData
+from exchange.port import Market
+from exchange.quirks import VENUES, Hosts
+from exchange.spot_gateway import SpotGateway
+from exchange.streams import FuturesUserStream, MarkStream, SpotUserStream, UserStream
+
+GATEWAYS: Mapping[Market, type[FuturesGateway] | type[SpotGateway]] = MappingProxyType(
+    {Market.FUTURES: FuturesGateway, Market.SPOT: SpotGateway}
+)
+
+
+class GatewayFactory:
+    """Makes the gateways of one mode on one venue; belongs to the one loop its gateways are used on."""
+
+    def __init__(
+        self,
+        mode: str,
+        venue: str = "binance",
+        base_url: str = "",
+        budgets: Mapping[Market, RateBudget] | None = None,
+        *,
+        now: Callable[[], datetime] = wall_clock,
+    ) -> None:
+        """`base_url` is the paper exchange's address: needed in mode paper, refused in any other.
+
+        Raises `ValueError` for an unknown mode or venue, and for an address that contradicts the mode.
+        """
+        if venue not in VENUES:
+            raise ValueError(f"unknown venue {venue!r}")
+        self.venue = VENUES[venue]
+        self.mode = mode
+        self.hosts = _hosts(mode, base_url, self.venue.hosts)
+        self._now = now
+        self._session = SharedSession()
+        self._connections = {
+            market: VenueConnection(self.venue, market, self.hosts, self._session, budgets)
+            for market in self.venue.markets
+        }
+        self._gateways: dict[tuple[Credentials, Market], FuturesGateway | SpotGateway] = {}
+
+    @overload
+    def for_account(self, credentials: Credentials, market: Literal[Market.FUTURES]) -> FuturesGateway: ...
+
+    @overload
+    def for_account(self, credentials: Credentials, market: Literal[Market.SPOT]) -> SpotGateway: ...
+
+    @overload
+    def for_account(self, credentials: Credentials, market: Market) -> FuturesGateway | SpotGateway: ...
+
+    def for_account(self, credentials: Credentials, market: Market) -> FuturesGateway | SpotGateway:
+        """The account's gateway on a market; the same one for the same keys."""
+        key = (credentials, market)
+        if key not in self._gateways:
+            self._gateways[key] = GATEWAYS[market](self._connections[market], credentials, now=self._now)
+        return self._gateways[key]
+
+    def forget(self, credentials: Credentials) -> None:
+        """Drop the gateways of keys that were replaced or wiped."""
+        for market in self._connections:
+            self._gateways.pop((credentials, market), None)
+
+    def market_data(self, market: Market, credentials: Credentials | None = None) -> CcxtMarketData:
+        """Public data of a market; any account's credentials add the margin brackets to its instruments."""
+        account = None
+        if credentials is not None and market is Market.FUTURES:
+            account = FuturesGateway(self._connections[market], credentials, now=self._now)
+        return CcxtMarketData(self._connections[market], account)
+
+    def mark_stream(self, market: Market) -> MarkStream:
+        """The stream of all marks of a market, polling while it is silent."""
+        return MarkStream(self._session.get, self.hosts.mark_streams(market), self.market_data(market))
+
+    def user_stream(self, credentials: Credentials, market: Market) -> UserStream:
+        """The account's stream on a market; one task and one socket each."""
+        gateway = self.for_account(credentials, market)
+        url, spread = self.hosts.user_streams(market), int(credentials.fingerprint, 16) % 1000 / 1000
+        if isinstance(gateway, FuturesGateway):
+            return FuturesUserStream(gateway, self._session.get, url, spread=spread)
+        return SpotUserStream(gateway, self._session.get, url, spread=spread)
+
+    async def warm_up(self) -> None:
+        """Load both market tables and open connections, before readiness is reported."""
+        for connection in self._connections.values():
+            await connection.template()
+
+    async def close(self) -> None:
+        """Close the shared session; the next use, on whichever loop, opens a new one."""
+        await self._session.close()
+        for connection in self._connections.values():
+            connection.reset()
+
+
+def _hosts(mode: str, base_url: str, known: Mapping[str, Hosts]) -> Hosts:
+    if mode == "paper":
+        if not base_url:
+            raise ValueError("mode paper needs the address of the paper exchange")
+        return Hosts.single(base_url)
+    if base_url:
+        raise ValueError(f"mode {mode} goes to the venue's own address, not to {base_url}")
+    if mode not in known:
+        raise ValueError(f"unknown mode {mode!r}")
+    return known[mode]

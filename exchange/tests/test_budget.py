@@ -1,0 +1,163 @@
+"""The budget on a real Valkey: what is counted, who goes first, who is stopped, what happens without it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from redis import Redis
+from redis.asyncio import Redis as AsyncRedis
+
+from exchange.budget import SHARES, Priority, RateBudget, current_priority, priority
+from exchange.errors import Throttled, VenueUnavailable
+from tests.processes import Valkey
+
+LIMIT = 100
+
+
+@pytest.fixture
+async def shared(redis: Redis, valkey: Valkey) -> AsyncIterator[AsyncRedis]:
+    client = AsyncRedis.from_url(valkey.url)
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+async def early_in_a_minute(redis: Redis) -> None:
+    """Windows are minutes of the server's clock: a test that straddles two would count twice."""
+    seconds, _ = redis.time()
+    if seconds % 60 > 55:
+        await asyncio.sleep(61 - seconds % 60)
+
+
+@pytest.fixture
+async def budget(shared: AsyncRedis, early_in_a_minute: None) -> RateBudget:
+    return RateBudget(shared, "binance", "here", weight_limit_per_minute=LIMIT)
+
+
+async def taken(budget: RateBudget, wanted: Priority, weight: int = 1) -> int:
+    """How much of a minute a priority gets."""
+    total = 0
+    try:
+        while total < 2 * LIMIT:
+            await budget.acquire(weight, wanted)
+            total += weight
+    except Throttled:
+        return total
+    return total
+
+
+@pytest.mark.parametrize("wanted", [wanted for wanted in Priority if wanted is not Priority.EXIT])
+async def test_each_priority_gets_its_share_of_a_minute_and_no_more(
+    budget: RateBudget, wanted: Priority
+) -> None:
+    assert await taken(budget, wanted) == int(LIMIT * SHARES[wanted])
+
+
+async def test_what_is_more_urgent_finds_room_after_everything_below_it(budget: RateBudget) -> None:
+    got = [await taken(budget, wanted) for wanted in reversed(Priority) if wanted is not Priority.EXIT]
+
+    assert got == [40, 30, 15, 10]
+
+
+async def test_an_exit_is_never_refused_for_want_of_room(budget: RateBudget) -> None:
+    await taken(budget, Priority.PROTECTION)
+
+    assert await taken(budget, Priority.EXIT) == 2 * LIMIT
+
+
+async def test_a_refusal_tells_how_long_the_minute_still_is(budget: RateBudget) -> None:
+    await taken(budget, Priority.REPORT)
+    with pytest.raises(Throttled) as refused:
+        await budget.acquire(1, Priority.REPORT)
+
+    assert refused.value.code == "BUDGET"
+    assert 0 < refused.value.retry_after_seconds <= 60
+
+
+async def test_processes_of_one_address_share_it_and_another_address_does_not(
+    budget: RateBudget, redis: Redis, shared: AsyncRedis
+) -> None:
+    twin = RateBudget(redis, "binance", "here", weight_limit_per_minute=LIMIT)
+    elsewhere = RateBudget(shared, "binance", "there", weight_limit_per_minute=LIMIT)
+
+    assert await taken(budget, Priority.REPORT) + await taken(twin, Priority.REPORT) == 40
+    assert await taken(elsewhere, Priority.REPORT) == 40
+
+
+async def test_what_the_exchange_counts_counts_for_us(budget: RateBudget) -> None:
+    await budget.acquire(1, Priority.REPORT)
+    budget.note_headers(38)
+
+    assert await taken(budget, Priority.REPORT) == 2
+
+
+async def test_one_throttled_process_stops_every_process_of_the_address(
+    budget: RateBudget, redis: Redis, shared: AsyncRedis
+) -> None:
+    twin = RateBudget(redis, "binance", "here", weight_limit_per_minute=LIMIT)
+    await budget.note_retry_after(30)
+
+    for wanted in Priority:
+        with pytest.raises(Throttled) as stopped:
+            await twin.acquire(1, wanted)
+        assert stopped.value.code == "STOPPED"
+        assert 29 < stopped.value.retry_after_seconds <= 30
+    await RateBudget(shared, "binance", "there", weight_limit_per_minute=LIMIT).acquire(1, Priority.REPORT)
+
+
+async def test_a_shorter_stop_never_replaces_a_longer_one(budget: RateBudget) -> None:
+    await budget.note_retry_after(30)
+    await budget.note_retry_after(1)
+
+    with pytest.raises(Throttled) as stopped:
+        await budget.acquire(1, Priority.EXIT)
+    assert stopped.value.retry_after_seconds > 29
+
+
+async def test_an_order_without_weight_asks_only_whether_the_address_is_stopped(
+    budget: RateBudget, redis: Redis
+) -> None:
+    await budget.acquire(0, Priority.ENTRY)
+    commands = redis.info("stats")["total_commands_processed"]
+    for _ in range(50):
+        await budget.acquire(0, Priority.ENTRY)
+
+    assert redis.info("stats")["total_commands_processed"] - commands < 3
+
+
+async def test_without_redis_what_protects_goes_out_and_what_risks_does_not() -> None:
+    gone = AsyncRedis.from_url("redis://127.0.0.1:1/0")
+    budget = RateBudget(gone, "binance")
+
+    for wanted in (Priority.EXIT, Priority.PROTECTION, Priority.LOOKUP):
+        await budget.acquire(5, wanted)
+    for wanted in (Priority.ENTRY, Priority.REPORT):
+        with pytest.raises(VenueUnavailable) as refused:
+            await budget.acquire(5, wanted)
+        assert refused.value.code == "BUDGET_UNREACHABLE"
+    await budget.note_retry_after(1)
+    await gone.aclose()
+
+
+async def test_a_redis_that_hangs_holds_no_exit_back() -> None:
+    class Hanging:
+        def eval(self, script: str, numkeys: int, *keys_and_args: object) -> object:
+            return asyncio.sleep(3600)
+
+    budget = RateBudget(Hanging(), "binance", patience_seconds=0.05)
+
+    async with asyncio.timeout(1):
+        for _ in range(100):
+            await budget.acquire(5, Priority.EXIT)
+        with pytest.raises(VenueUnavailable):
+            await budget.acquire(5, Priority.ENTRY)
+
+
+async def test_a_named_priority_holds_inside_and_ends_outside() -> None:
+    with priority(Priority.EXIT):
+        assert await asyncio.create_task(named()) is Priority.EXIT
+    assert current_priority.get() is None
+
+
+async def named() -> Priority | None:
+    return current_priority.get()
