@@ -1,0 +1,1 @@
+"""What people must be told: one row per cause, counted, acknowledged, delivered."""

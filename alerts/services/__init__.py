@@ -1,0 +1,5 @@
+"""What people must be told: record, acknowledge, clear."""
+
+from alerts.services.record import acknowledge, clear_alert, raise_alert
+
+__all__ = ["acknowledge", "clear_alert", "raise_alert"]
