@@ -1,0 +1,1 @@
+"""Who trades: accounts, executors, credentials, groups, limits with overrides, health."""

@@ -1,0 +1,239 @@
+"""Accounts: who trades, through which executors, under which limits, in which health."""
+
+import uuid
+from typing import ClassVar
+
+from django.db import models
+
+from exchange.port import Market
+
+
+class Mode(models.TextChoices):
+    """Which money an account moves; it must match the desk's mode to be active."""
+
+    PAPER = "paper"
+    TESTNET = "testnet"
+    LIVE = "live"
+
+
+class AccountSource(models.TextChoices):
+    """Where an account's keys come from."""
+
+    ENVIRONMENT = "environment"
+    DATABASE = "database"
+
+
+class Health(models.TextChoices):
+    """What the last verification found."""
+
+    UNVERIFIED = "UNVERIFIED"
+    HEALTHY = "HEALTHY"
+    UNHEALTHY = "UNHEALTHY"
+    CREDENTIAL_ERROR = "CREDENTIAL_ERROR"
+
+
+class AccountGroup(models.Model):
+    """A name under which limits and halts apply to several accounts."""
+
+    name = models.CharField(max_length=40, unique=True)
+
+    class Meta:
+        """Listed by name."""
+
+        ordering: ClassVar = ["name"]
+
+    def __str__(self) -> str:
+        """Show the name."""
+        return self.name
+
+
+class Account(models.Model):
+    """One real account at one exchange. Never two rows for one: see `key_fingerprint`, `exchange_account_id`.
+
+    Keys are HPKE ciphertext bound to this row's uuid (database accounts) or stay in the environment.
+    Money columns are the last successful reading, with its time; a failed reading changes nothing.
+    """
+
+    uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    name = models.CharField(max_length=80, unique=True)
+    source = models.CharField(max_length=12, choices=AccountSource.choices, default=AccountSource.DATABASE)
+    exchange = models.CharField(max_length=20, default="binance")
+    mode = models.CharField(max_length=8, choices=Mode.choices, default=Mode.PAPER)
+    group = models.ForeignKey(
+        AccountGroup, null=True, blank=True, on_delete=models.PROTECT, related_name="accounts"
+    )
+    time_zone = models.CharField(
+        max_length=40, default="UTC", help_text="The zone whose midnight starts its day."
+    )
+    leverage = models.PositiveSmallIntegerField(
+        default=3, help_text="Asked for and read back; a cap on margin use."
+    )
+
+    is_enabled = models.BooleanField(
+        default=True, help_text="Off: no new entries; exits and monitoring go on."
+    )
+    pause_reason = models.CharField(max_length=200, blank=True, default="")
+    archived_at = models.DateTimeField(null=True, blank=True)
+
+    key_last4 = models.CharField(max_length=4, blank=True, default="")
+    key_fingerprint = models.CharField(max_length=64, unique=True, null=True, blank=True)
+    key_id = models.CharField(
+        max_length=40, blank=True, default="", help_text="Which HPKE key sealed the secrets."
+    )
+    api_key_ciphertext = models.BinaryField(null=True, blank=True, editable=False)
+    api_secret_ciphertext = models.BinaryField(null=True, blank=True, editable=False)
+    passphrase_ciphertext = models.BinaryField(null=True, blank=True, editable=False)
+    environment_index = models.PositiveSmallIntegerField(null=True, blank=True, unique=True)
+    exchange_account_id = models.CharField(max_length=40, blank=True, default="")
+
+    health = models.CharField(max_length=16, choices=Health.choices, default=Health.UNVERIFIED)
+    health_code = models.CharField(max_length=40, blank=True, default="")
+    health_message = models.CharField(max_length=300, blank=True, default="")
+    verified_at = models.DateTimeField(null=True, blank=True)
+    permissions = models.CharField(
+        max_length=20, blank=True, default="", help_text="SAFE, UNSAFE, NO_IP_LIMIT, UNKNOWN."
+    )
+    unknown_permissions_accepted = models.BooleanField(default=False)
+    is_hedge_mode = models.BooleanField(default=False)
+    is_multi_assets = models.BooleanField(default=False)
+    clock_offset_ms = models.IntegerField(default=0)
+
+    fresh_at = models.DateTimeField(null=True, blank=True, help_text="When its picture was last proven true.")
+    wallet_balance = models.DecimalField(max_digits=30, decimal_places=8, null=True, blank=True)
+    unrealized_profit = models.DecimalField(max_digits=30, decimal_places=8, null=True, blank=True)
+    available_balance = models.DecimalField(max_digits=30, decimal_places=8, null=True, blank=True)
+    spot_wallet = models.DecimalField(max_digits=30, decimal_places=8, null=True, blank=True)
+    spot_available = models.DecimalField(max_digits=30, decimal_places=8, null=True, blank=True)
+    balances_at = models.DateTimeField(null=True, blank=True)
+    day_started_at = models.DateTimeField(
+        null=True, blank=True, help_text="The first reading of its day: what the baseline says."
+    )
+    day_baseline_equity = models.DecimalField(max_digits=30, decimal_places=8, null=True, blank=True)
+    audited_at = models.DateTimeField(
+        null=True, blank=True, help_text="When it was last read whole; none: read next."
+    )
+    income_read_at = models.DateTimeField(null=True, blank=True, help_text="Until when its income is rows.")
+    peak_equity = models.DecimalField(
+        max_digits=30,
+        decimal_places=8,
+        null=True,
+        blank=True,
+        help_text="The highest equity ever read, for drawdown.",
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        """One real account is never two rows."""
+
+        ordering: ClassVar = ["name"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["exchange", "mode", "exchange_account_id"],
+                condition=~models.Q(exchange_account_id="") & models.Q(archived_at__isnull=True),
+                name="one_row_per_real_account",
+            )
+        ]
+
+    def __str__(self) -> str:
+        """Show the name."""
+        return self.name
+
+
+class Executor(models.Model):
+    """An account's way to a market: rank 1 is primary, rank 2 secondary."""
+
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="executors")
+    market = models.CharField(max_length=8, choices=[(m.value, m.value) for m in Market])
+    rank = models.PositiveSmallIntegerField(default=1)
+    is_enabled = models.BooleanField(default=True)
+
+    class Meta:
+        """One executor per rank and per market."""
+
+        ordering: ClassVar = ["account_id", "rank"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["account", "rank"], name="one_executor_per_rank"),
+            models.UniqueConstraint(fields=["account", "market"], name="one_executor_per_market"),
+        ]
+
+    def __str__(self) -> str:
+        """Show rank and market."""
+        return f"{'primary' if self.rank == 1 else 'secondary'} {self.market}"
+
+
+class SymbolSetting(models.Model):
+    """Leverage and margin mode of a symbol as the exchange last read them back."""
+
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="symbol_settings")
+    symbol = models.CharField(max_length=40)
+    leverage = models.PositiveSmallIntegerField()
+    is_isolated = models.BooleanField()
+    read_at = models.DateTimeField()
+
+    class Meta:
+        """One row per account and symbol."""
+
+        ordering: ClassVar = ["account_id", "symbol"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["account", "symbol"], name="one_setting_per_symbol")
+        ]
+
+    def __str__(self) -> str:
+        """Show the symbol and its leverage."""
+        return f"{self.symbol} {self.leverage}x"
+
+
+class LimitOverride(models.Model):
+    """One limit set otherwise than the desk's, for a group or an account (exactly one of them)."""
+
+    group = models.ForeignKey(
+        AccountGroup, null=True, blank=True, on_delete=models.CASCADE, related_name="limits"
+    )
+    account = models.ForeignKey(
+        Account, null=True, blank=True, on_delete=models.CASCADE, related_name="limits"
+    )
+    name = models.CharField(max_length=60, help_text="A field of the desk's limits, e.g. max_positions.")
+    value = models.CharField(max_length=40)
+    changed_at = models.DateTimeField(auto_now=True)
+    changed_by = models.CharField(max_length=150, blank=True, default="")
+
+    class Meta:
+        """One override per limit and owner."""
+
+        ordering: ClassVar = ["name"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["group", "name"], name="one_limit_per_group"),
+            models.UniqueConstraint(fields=["account", "name"], name="one_limit_per_account"),
+            models.CheckConstraint(
+                condition=models.Q(group__isnull=True) ^ models.Q(account__isnull=True),
+                name="limit_has_one_owner",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        """Show the setting."""
+        return f"{self.name} = {self.value}"
+
+
+class Breaker(models.Model):
+    """Exchange rejections of entries in a row, by account and (symbol codes) symbol; blocks entries only."""
+
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="breakers")
+    symbol = models.CharField(max_length=40, blank=True, default="")
+    code = models.CharField(max_length=40, blank=True, default="")
+    rejections = models.PositiveSmallIntegerField(default=0)
+    openings = models.PositiveSmallIntegerField(default=0, help_text="How often in a row: 5, 15, 60 minutes.")
+    opened_at = models.DateTimeField(null=True, blank=True)
+    open_until = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        """One breaker per account and symbol."""
+
+        ordering: ClassVar = ["account_id", "symbol"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["account", "symbol"], name="one_breaker_per_account_and_symbol")
+        ]
+
+    def __str__(self) -> str:
+        """Show where and why."""
+        return f"{self.account_id} {self.symbol} {self.code}".strip()

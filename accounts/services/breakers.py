@@ -1,0 +1,111 @@
+"""Circuit breakers as rows: the rule of `accounts.domain.breaker` meets the database and the alerts."""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable
+from datetime import datetime
+
+from django.db import transaction
+from django.db.models import Q, QuerySet
+
+from accounts.domain.breaker import CREDENTIAL_CODES, BreakerState, after_rejection, counts, scope
+from accounts.models import Account, Breaker
+from accounts.services.limits import effective_limits
+from alerts.models import Severity
+from alerts.services import clear_alert, raise_alert
+
+
+def note_rejection(account: Account, symbol: str, code: str, now: datetime) -> bool:
+    """Count a rejection of an entry by the exchange; True when it opened a breaker just now.
+
+    Codes that say nothing against the next entry (local denials, speed, clock, lookups) are passed over.
+    """
+    if not counts(code):
+        return False
+    where = scope(symbol, code)
+    with transaction.atomic():
+        Breaker.objects.get_or_create(account=account, symbol=where)
+        row = Breaker.objects.select_for_update().get(account=account, symbol=where)
+        before = _state(row)
+        after = after_rejection(before, code, now, rejections_to_open=_rejections_to_open(account))
+        _write(row, after)
+        has_opened = after.is_open(now) and not before.is_open(now)
+        if has_opened:
+            _alert_opened(row, account, now)
+    return has_opened
+
+
+def note_success(account: Account, symbol: str, now: datetime) -> None:
+    """An entry was taken: the account's and the symbol's rejections are forgotten, open breakers close."""
+    note_successes([(account.pk, symbol)], now)
+
+
+def note_successes(taken: Iterable[tuple[int, str]], now: datetime) -> None:
+    """As `note_success` for many entries, each (account id, symbol): one query when no breaker counts."""
+    symbols: dict[int, set[str]] = defaultdict(set)
+    for account_id, symbol in taken:
+        symbols[account_id] |= {"", symbol}
+    for row in _counting(Breaker.objects.filter(account__in=symbols)):
+        if row.symbol in symbols[row.account_id]:
+            _close(row, now)
+
+
+def note_cause_gone(account: Account, codes: Collection[str], now: datetime) -> None:
+    """What these codes complained of is put right (keys, money): their breakers close early."""
+    for row in _counting(Breaker.objects.filter(account=account, code__in=codes)):
+        _close(row, now)
+
+
+def note_verified(account: Account, now: datetime) -> None:
+    """The exchange accepts the keys again."""
+    note_cause_gone(account, CREDENTIAL_CODES, now)
+
+
+def open_accounts(accounts: Iterable[Account], symbol: str, now: datetime) -> frozenset[int]:
+    """Ids of the accounts whose entries of this symbol are held back, in one query."""
+    chosen = [account.pk for account in accounts]
+    of_symbol = Q(symbol=symbol) | Q(symbol="")
+    held = Breaker.objects.filter(of_symbol, account__in=chosen, open_until__gt=now)
+    return frozenset(held.values_list("account_id", flat=True))
+
+
+def is_open(account: Account, symbol: str, now: datetime) -> bool:
+    """Whether entries of this symbol are held back on this account."""
+    return bool(open_accounts([account], symbol, now))
+
+
+def _rejections_to_open(account: Account) -> int:
+    return int(effective_limits(account).limits.breaker_rejections)
+
+
+def _state(row: Breaker) -> BreakerState:
+    return BreakerState(row.code, row.rejections, row.openings, row.opened_at, row.open_until)
+
+
+def _write(row: Breaker, state: BreakerState) -> None:
+    row.code, row.rejections, row.openings = state.code, state.rejections, state.openings
+    row.opened_at, row.open_until = state.opened_at, state.open_until
+    row.save()
+
+
+def _counting(rows: QuerySet[Breaker]) -> QuerySet[Breaker]:
+    """Those that remember a rejection."""
+    return rows.exclude(rejections=0, open_until=None)
+
+
+def _close(row: Breaker, now: datetime) -> None:
+    _write(row, BreakerState())
+    clear_alert(_cause(row), now)
+
+
+def _alert_opened(row: Breaker, account: Account, now: datetime) -> None:
+    what = f"entries of {row.symbol}" if row.symbol else "all entries"
+    until = f"{row.open_until:%H:%M:%S} UTC"
+    severity = Severity.CRITICAL if row.code in CREDENTIAL_CODES else Severity.WARNING
+    message = f"The exchange refused with {row.code}; {what} are held back until {until}."
+    raise_alert(
+        _cause(row), severity, "BREAKER_OPEN", message, now=now, account=account.name, symbol=row.symbol
+    )
+
+
+def _cause(row: Breaker) -> str:
+    return f"breaker:{row.account_id}:{row.symbol}"

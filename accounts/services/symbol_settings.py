@@ -1,0 +1,98 @@
+"""Leverage and margin mode of an account's symbols: asked for, read back, and the read-back decides."""
+
+from collections.abc import Awaitable, Iterable, Sequence
+from datetime import datetime
+
+import structlog
+
+from accounts.models import Account, SymbolSetting
+from accounts.services.gateways import gateway_for
+from exchange.budget import Priority, priority
+from exchange.errors import GatewayError
+from exchange.loop import IoLoop
+from exchange.port import ExchangeGateway, Market, SymbolSettings
+
+SETTLE_SECONDS = 30.0
+
+log = structlog.get_logger(__name__)
+
+
+def ensure_symbol_settings(
+    account: Account, symbols: Iterable[str], now: datetime
+) -> dict[str, SymbolSettings]:
+    """Bring perpetual symbols to isolated margin and the account's leverage; store and return the read-back.
+
+    A refused change is no error here (the read-back shows what is), a failed read is: `GatewayError`, and
+    nothing is stored. A symbol the exchange does not tell of is left out.
+    """
+    gateway = gateway_for(account, Market.FUTURES)
+    read = IoLoop.current().run(_settle(gateway, account.leverage, tuple(symbols)), SETTLE_SECONDS)
+    _store(account, read.values(), now)
+    return read
+
+
+def ensure_symbol_settings_of(
+    accounts: Iterable[Account], symbols: Iterable[str], now: datetime
+) -> dict[int, dict[str, SymbolSettings]]:
+    """As `ensure_symbol_settings` for many accounts at once, by id; one whose read failed is left out."""
+    chosen, wanted = list(accounts), tuple(symbols)
+    settled = [_settle_one(account, wanted) for account in chosen]
+    answers = IoLoop.current().run_all(settled, SETTLE_SECONDS)
+    found: dict[int, dict[str, SymbolSettings]] = {}
+    for account, answer in zip(chosen, answers, strict=True):
+        if isinstance(answer, BaseException):
+            log.warning("symbol settings not read", account=account.name, error=type(answer).__name__)
+            continue
+        _store(account, answer.values(), now)
+        found[account.pk] = answer
+    return found
+
+
+async def _settle_one(account: Account, symbols: Sequence[str]) -> dict[str, SymbolSettings]:
+    return await _settle(gateway_for(account, Market.FUTURES), account.leverage, symbols)
+
+
+async def _settle(
+    gateway: ExchangeGateway, leverage: int, symbols: Sequence[str]
+) -> dict[str, SymbolSettings]:
+    with priority(Priority.ENTRY):
+        before = await _read(gateway, symbols)
+        wrong = [symbol for symbol in symbols if not _is_as_asked(before.get(symbol), leverage)]
+        for symbol in wrong:
+            await _asked(gateway.set_isolated_margin(symbol), symbol)
+            await _asked(gateway.set_leverage(symbol, leverage), symbol)
+        return await _read(gateway, symbols) if wrong else before
+
+
+async def _read(gateway: ExchangeGateway, symbols: Sequence[str]) -> dict[str, SymbolSettings]:
+    return {found.symbol: found for found in await gateway.fetch_symbol_settings() if found.symbol in symbols}
+
+
+async def _asked(change: Awaitable[None], symbol: str) -> None:
+    """Ask for a change. Whatever is answered, "already so" and refusals alike, the read-back decides."""
+    try:
+        await change
+    except GatewayError as error:
+        log.warning("symbol setting refused", symbol=symbol, code=error.code)
+
+
+def _is_as_asked(found: SymbolSettings | None, leverage: int) -> bool:
+    return found is not None and found.is_isolated and found.leverage == leverage
+
+
+def _store(account: Account, read: Iterable[SymbolSettings], now: datetime) -> None:
+    SymbolSetting.objects.bulk_create(
+        [
+            SymbolSetting(
+                account=account,
+                symbol=found.symbol,
+                leverage=found.leverage,
+                is_isolated=found.is_isolated,
+                read_at=now,
+            )
+            for found in read
+        ],
+        update_conflicts=True,
+        unique_fields=["account", "symbol"],
+        update_fields=["leverage", "is_isolated", "read_at"],
+    )

@@ -1,0 +1,230 @@
+"""Ask the real exchange whether an account may enter, and keep the answer.
+
+A read that fails is a reason against the account and changes no money column. Only our own speed limit is no
+reason: then nothing was learnt and the row stays as it is.
+"""
+
+from collections.abc import Awaitable, Mapping
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+from django.db import IntegrityError, transaction
+from django.db.models import Q, QuerySet
+
+from accounts.domain.health import PERMISSIONS_READ, Failure, Reading, Terms, Verdict, judge, permissions_of
+from accounts.errors import AccountUnusable, CredentialError
+from accounts.models import Account, Health, Mode
+from accounts.services.breakers import note_verified
+from accounts.services.gateways import gateway_for
+from accounts.services.health import MESSAGE_LENGTH, tell_health
+from alerts.models import Severity
+from alerts.services import clear_alert, raise_alert
+from exchange.budget import Priority, priority
+from exchange.errors import GatewayError
+from exchange.loop import IoLoop
+from exchange.port import ExchangeGateway, Market
+
+READ_SECONDS = 30.0
+HEALTHY_FOR = timedelta(hours=1)
+UNFIT_FOR = timedelta(seconds=55)
+POSTPONED = Verdict("POSTPONED", "The rate budget left no room to ask.")
+
+Answer = TypeVar("Answer")
+
+
+def verify_account(account: Account, now: datetime) -> Verdict:
+    """Read balance, positions, modes, permissions and clock at the exchange; store and return the verdict.
+
+    `POSTPONED` when our own speed limit left no room: then nothing is stored.
+    """
+    markets = _markets(account)
+    try:
+        gateways = {market: gateway_for(account, market) for market in markets}
+    except AccountUnusable as error:
+        return _store_unusable(account, error, now)
+    reading = _read(gateways)
+    if reading.is_postponed:
+        return POSTPONED
+    return _store(account, reading, _terms(account, reading, markets), now)
+
+
+def due_accounts(now: datetime) -> QuerySet[Account]:
+    """Accounts to verify now, the never verified first: healthy ones hourly, the others every minute."""
+    is_due = (
+        Q(verified_at=None)
+        | Q(verified_at__lte=now - HEALTHY_FOR)
+        | Q(verified_at__lte=now - UNFIT_FOR) & ~Q(health=Health.HEALTHY)
+    )
+    active = Account.objects.filter(archived_at=None)
+    return active.filter(is_due).order_by("verified_at", "pk")
+
+
+def is_due(account: Account, now: datetime) -> bool:
+    """Whether this account is to be verified now; a message that came twice finds it done."""
+    return due_accounts(now).filter(pk=account.pk).exists()
+
+
+def _markets(account: Account) -> frozenset[Market]:
+    enabled = account.executors.filter(is_enabled=True).values_list("market", flat=True)
+    return frozenset(Market(market) for market in enabled)
+
+
+def _read(gateways: Mapping[Market, ExchangeGateway]) -> Reading:
+    if not gateways:
+        return Reading(failures={"executors": Failure("NO_EXECUTOR", "No executor is enabled.")})
+    try:
+        return IoLoop.current().run(_ask(gateways), READ_SECONDS)
+    except TimeoutError:
+        return Reading(failures={"account": Failure("TIMEOUT", f"No answer in {READ_SECONDS:.0f} s.")})
+
+
+async def _ask(gateways: Mapping[Market, ExchangeGateway]) -> Reading:
+    futures, spot = gateways.get(Market.FUTURES), gateways.get(Market.SPOT)
+    main = gateways.get(Market.FUTURES) or gateways[Market.SPOT]
+    failures: dict[str, Failure] = {}
+
+    async def answer(name: str, call: Awaitable[Answer]) -> Answer | None:
+        try:
+            return await call
+        except GatewayError as error:
+            failures[name] = Failure(error.code, error.message)
+            return None
+
+    # An account that cannot be verified cannot enter: its reads are as urgent as an entry, not as a report.
+    with priority(Priority.ENTRY):
+        offset_ms = await answer("clock", main.fetch_clock_offset_ms())
+        settings = await answer("settings", main.fetch_account_settings())
+        positions = await answer("positions", main.fetch_positions())
+        permissions = await answer("permissions", main.fetch_permissions())
+        balance = await answer("balance", futures.fetch_balance()) if futures else None
+        spot_balance = await answer("spot balance", spot.fetch_balance()) if spot else None
+    return Reading(
+        balance=balance,
+        spot_balance=spot_balance,
+        positions=None if positions is None else tuple(positions),
+        settings=settings,
+        permissions=permissions,
+        clock_offset_ms=offset_ms,
+        failures=failures,
+    )
+
+
+def _terms(account: Account, reading: Reading, markets: frozenset[Market]) -> Terms:
+    return Terms(
+        markets=markets,
+        is_paper=account.mode == Mode.PAPER,
+        are_unknown_permissions_accepted=account.unknown_permissions_accepted,
+        known_account_id=account.exchange_account_id,
+        twin=_twin_of(account, reading),
+    )
+
+
+def _twin_of(account: Account, reading: Reading) -> str:
+    """The name of another row for the same real account."""
+    told = reading.settings.exchange_account_id if reading.settings else ""
+    if not told:
+        return ""
+    same = Account.objects.filter(exchange=account.exchange, mode=account.mode, exchange_account_id=told)
+    twin = same.filter(archived_at=None).exclude(pk=account.pk).first()
+    return twin.name if twin else ""
+
+
+def _store(account: Account, reading: Reading, terms: Terms, now: datetime) -> Verdict:
+    verdict, permissions_before = judge(reading, terms), account.permissions
+    try:
+        with transaction.atomic():
+            _write(account, _columns(account, reading, verdict, now))
+    except IntegrityError:
+        # Another row took the exchange's account id between our look and our write: now the look finds it.
+        verdict = Verdict("SAME_ACCOUNT", f"This exchange account is already {_twin_of(account, reading)}.")
+        _write(account, _verdict_columns(verdict, now))
+    _tell(account, verdict, now)
+    _tell_permissions(account, permissions_before, now)
+    return verdict
+
+
+def _store_unusable(account: Account, error: AccountUnusable, now: datetime) -> Verdict:
+    """Keys that do not open, or a mode that differs; a process without keys has nothing to say of them."""
+    verdict = Verdict(error.code, error.message, blames_keys=isinstance(error, CredentialError))
+    if error.code != "CREDENTIALS_ELSEWHERE":
+        _write(account, _verdict_columns(verdict, now))
+        _tell(account, verdict, now)
+    return verdict
+
+
+def _write(account: Account, columns: dict[str, Any]) -> None:
+    """Store, unless the keys were replaced or the account archived while the exchange was asked."""
+    same = Account.objects.filter(pk=account.pk, key_fingerprint=account.key_fingerprint, archived_at=None)
+    if same.update(**columns):
+        for name, value in columns.items():
+            setattr(account, name, value)
+
+
+def _columns(account: Account, reading: Reading, verdict: Verdict, now: datetime) -> dict[str, Any]:
+    columns = _verdict_columns(verdict, now) | _money_columns(reading, now)
+    if reading.balance is not None and account.day_started_at is None:
+        # Without a baseline the day's loss is unknown: a new account would be denied until its first audit.
+        columns |= {"day_started_at": now, "day_baseline_equity": reading.balance.equity}
+    if reading.permissions is not None or PERMISSIONS_READ in reading.failures:
+        columns["permissions"] = permissions_of(reading.permissions).value
+    if reading.clock_offset_ms is not None:
+        columns["clock_offset_ms"] = reading.clock_offset_ms
+    if reading.settings is not None:
+        columns["is_hedge_mode"] = reading.settings.is_hedge_mode
+        columns["is_multi_assets"] = reading.settings.is_multi_assets
+        if verdict.code not in {"SAME_ACCOUNT", "OTHER_ACCOUNT"}:
+            columns["exchange_account_id"] = (
+                reading.settings.exchange_account_id or account.exchange_account_id
+            )
+    return columns
+
+
+def _verdict_columns(verdict: Verdict, now: datetime) -> dict[str, Any]:
+    return {
+        "health": health_of(verdict),
+        "health_code": verdict.code,
+        "health_message": verdict.message[:MESSAGE_LENGTH],
+        "verified_at": now,
+    }
+
+
+def _money_columns(reading: Reading, now: datetime) -> dict[str, Any]:
+    """What was read of the money; a failed read leaves its columns as they are."""
+    columns: dict[str, Any] = {}
+    if reading.balance is not None:
+        columns |= {
+            "wallet_balance": reading.balance.wallet,
+            "unrealized_profit": reading.balance.unrealized_profit,
+            "available_balance": reading.balance.available,
+        }
+    if reading.spot_balance is not None:
+        columns |= {
+            "spot_wallet": reading.spot_balance.wallet,
+            "spot_available": reading.spot_balance.available,
+        }
+    if not {"balance", "spot balance", "positions", "account", "executors"} & set(reading.failures):
+        columns |= {"balances_at": now, "fresh_at": now}
+    return columns
+
+
+def health_of(verdict: Verdict) -> Health:
+    """The stored health of a verdict."""
+    if verdict.is_fit:
+        return Health.HEALTHY
+    return Health.CREDENTIAL_ERROR if verdict.blames_keys else Health.UNHEALTHY
+
+
+def _tell(account: Account, verdict: Verdict, now: datetime) -> None:
+    tell_health(account, health_of(verdict), verdict.code, verdict.message, now)
+    if verdict.is_fit:
+        note_verified(account, now)
+
+
+def _tell_permissions(account: Account, before: str, now: datetime) -> None:
+    """A key whose rights changed is somebody's doing: one alert, until a later look finds them unchanged."""
+    cause = f"key-permissions:{account.pk}"
+    if before in {"", "UNKNOWN", account.permissions}:  # learning what was not known is no change
+        clear_alert(cause, now)
+        return
+    message = f"The rights of the key of {account.name} changed from {before} to {account.permissions}."
+    raise_alert(cause, Severity.WARNING, "KEY_PERMISSIONS", message, now=now, account=account.name)

@@ -1,0 +1,248 @@
+import json
+import logging
+from datetime import UTC, datetime
+from io import StringIO
+from typing import Any, cast
+
+import pytest
+from django.apps import apps
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.core.management import call_command
+from django.db import connection
+from django.test import Client
+from django.urls import reverse
+from pytest_django import DjangoCaptureOnCommitCallbacks
+from redis import Redis
+
+from accounts.credentials import Field, Opener
+from accounts.models import Account, AccountGroup, Breaker, Health, LimitOverride, SymbolSetting
+from accounts.services.breakers import is_open, note_rejection
+from accounts.services.limits import set_override
+from accounts.services.registry import create_account, create_paper_accounts, replace_keys, wipe_keys
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+KEY, SECRET, PHRASE = "keycanary-5d1e-ab12", "secretcanary-5d1e-7788", "phrasecanary-5d1e-9900"
+CANARIES = (KEY, SECRET, PHRASE)
+TERMS = {
+    "name": "alpha",
+    "exchange": "binance",
+    "mode": "paper",
+    "group": "",
+    "time_zone": "UTC",
+    "leverage": "3",
+}
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def operator(client: Client) -> Client:
+    client.force_login(get_user_model().objects.create_superuser("olga", password="a password of hers"))
+    return client
+
+
+def account_page(account: Account) -> str:
+    return reverse("admin:accounts_account_change", args=[account.pk])
+
+
+def inlines(**rows: str) -> dict[str, str]:
+    management = {
+        f"{prefix}-{kind}_FORMS": "0" for prefix in ("executors", "limits") for kind in ("TOTAL", "INITIAL")
+    }
+    return management | rows
+
+
+def add(operator: Client, **typed: str) -> None:
+    response = operator.post(reverse("admin:accounts_account_add"), TERMS | typed, follow=True)
+    assert response.status_code == 200
+
+
+def rung(redis: Redis) -> list[Any]:
+    """The messages waiting in the queues."""
+    queues = [f"desk:{queue}" for queue in settings.QUEUES]
+    return [
+        json.loads(message) for queue in queues for message in cast("list[bytes]", redis.lrange(queue, 0, -1))
+    ]
+
+
+def every_table() -> str:
+    with connection.cursor() as cursor:
+        rows: list[str] = []
+        for table in connection.introspection.table_names(cursor):
+            cursor.execute(f'SELECT * FROM "{table}"')  # noqa: S608 - names come from the database itself
+            rows.extend(
+                repr([bytes(c) if isinstance(c, memoryview) else c for c in row]) for row in cursor.fetchall()
+            )
+    return "\n".join(rows)
+
+
+def test_an_account_added_in_the_admin_is_sealed_and_asked_about(
+    operator: Client,
+    redis: Redis,
+    django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
+) -> None:
+    with django_capture_on_commit_callbacks(execute=True):
+        add(operator, api_key=KEY, api_secret=SECRET, passphrase=PHRASE, time_zone="Europe/Zurich")
+    account = Account.objects.get()
+    opener = Opener(settings.HPKE_PRIVATE_KEY)
+    assert (
+        opener.open(
+            bytes(account.api_secret_ciphertext or b""), account.key_id, account.uuid, Field.API_SECRET
+        )
+        == SECRET
+    )
+    assert (account.time_zone, account.health) == ("Europe/Zurich", Health.UNVERIFIED)
+    (message,) = rung(redis)
+    assert message["headers"]["task"] == "accounts.tasks.verify_account"
+    assert not any(canary in json.dumps(message) for canary in CANARIES)
+
+
+def test_no_secret_is_in_any_table_dump_page_or_log(
+    operator: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    add(operator, api_key=KEY, api_secret=SECRET, passphrase=PHRASE)
+    account = Account.objects.get()
+    replace_keys(account, KEY + "-second", SECRET + "-second", PHRASE)
+    dumped = StringIO()
+    call_command("dumpdata", "accounts", "alerts", "admin", stdout=dumped)
+    pages = [operator.get(account_page(account)), operator.get(reverse("admin:accounts_account_changelist"))]
+    shown = "".join(page.content.decode() for page in pages)
+    assert "alpha" in dumped.getvalue()
+    assert "••••cond" in shown
+    everything = every_table() + dumped.getvalue() + shown + caplog.text + repr(account) + repr(vars(account))
+    assert [canary for canary in CANARIES if canary in everything] == []
+
+
+def test_a_refused_form_does_not_show_the_secret_again(operator: Client) -> None:
+    page = operator.post(
+        reverse("admin:accounts_account_add"), TERMS | {"name": "", "api_key": KEY, "api_secret": SECRET}
+    )
+    assert page.status_code == 200
+    assert not Account.objects.exists()
+    assert [canary for canary in CANARIES if canary in page.content.decode()] == []
+
+
+@pytest.mark.parametrize(
+    ("typed", "code"),
+    [
+        ({"api_key": KEY}, "NO_KEYS"),
+        ({"api_key": KEY, "api_secret": SECRET, "exchange": "mtgox"}, "UNKNOWN_EXCHANGE"),
+        ({"api_key": "paper-0001", "api_secret": SECRET}, "SAME_KEY"),
+        ({"api_key": KEY, "api_secret": SECRET, "leverage": "126"}, "BAD_LEVERAGE"),
+        ({"api_key": KEY, "api_secret": SECRET, "time_zone": "Mars/Olympus"}, "BAD_TIME_ZONE"),
+    ],
+)
+def test_a_refusal_of_the_services_is_shown_and_nothing_is_stored(
+    operator: Client, typed: dict[str, str], code: str
+) -> None:
+    create_paper_accounts(1)
+    page = operator.post(reverse("admin:accounts_account_add"), TERMS | typed, follow=True)
+    assert code in page.content.decode()
+    assert list(Account.objects.values_list("name", flat=True)) == ["paper-0001"]
+
+
+def test_keys_left_empty_stay_and_only_changed_columns_are_written(operator: Client) -> None:
+    account = create_account("alpha", KEY, SECRET)
+    sealed = bytes(account.api_secret_ciphertext or b"")
+    page = operator.get(account_page(account))
+    Account.objects.update(health=Health.HEALTHY, verified_at=NOW)
+    operator.post(account_page(account), TERMS | inlines() | {"leverage": "5"})
+    account.refresh_from_db()
+    assert page.status_code == 200
+    assert (account.leverage, account.health, account.verified_at) == (5, Health.HEALTHY, NOW)
+    assert bytes(account.api_secret_ciphertext or b"") == sealed
+
+
+def test_new_keys_typed_into_the_form_must_be_verified_again(operator: Client) -> None:
+    account = create_account("alpha", KEY, SECRET)
+    Account.objects.update(health=Health.HEALTHY, verified_at=NOW)
+    typed = {"api_key": "another-key-0002", "api_secret": "another-secret"}
+    operator.post(account_page(account), TERMS | inlines() | typed)
+    account.refresh_from_db()
+    assert (account.key_last4, account.health) == ("0002", Health.UNVERIFIED)
+
+
+def test_no_operator_can_delete_an_account(operator: Client) -> None:
+    account = create_paper_accounts(1)[0]
+    assert (
+        operator.post(
+            reverse("admin:accounts_account_delete", args=[account.pk]), {"post": "yes"}
+        ).status_code
+        == 403
+    )
+    everything = {"action": "delete_selected", "_selected_action": [account.pk], "post": "yes"}
+    operator.post(reverse("admin:accounts_account_changelist"), everything)
+    assert Account.objects.filter(pk=account.pk).exists()
+
+
+def test_the_list_pauses_resumes_and_asks_for_verification(
+    operator: Client, redis: Redis, django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks
+) -> None:
+    accounts = create_paper_accounts(2)
+    chosen = {"_selected_action": [account.pk for account in accounts]}
+    page = reverse("admin:accounts_account_changelist")
+    operator.post(page, {"action": "pause_selected", **chosen})
+    assert set(Account.objects.values_list("is_enabled", "pause_reason")) == {(False, "Paused by olga.")}
+    assert "paused: UNVERIFIED" in operator.get(page).content.decode()
+    operator.post(page, {"action": "resume_selected", **chosen})
+    assert set(Account.objects.values_list("is_enabled", flat=True)) == {True}
+    with django_capture_on_commit_callbacks(execute=True):
+        operator.post(page, {"action": "verify_selected", **chosen})
+    assert len(rung(redis)) == 2
+
+
+def test_an_archived_account_cannot_be_resumed_from_the_list(operator: Client) -> None:
+    account = create_paper_accounts(1)[0]
+    wipe_keys(account, NOW)
+    page = reverse("admin:accounts_account_changelist")
+    answer = operator.post(page, {"action": "resume_selected", "_selected_action": [account.pk]}, follow=True)
+    assert "paper-0001 is archived" in answer.content.decode()
+    assert not Account.objects.get().is_enabled
+
+
+def test_a_limit_set_in_the_admin_shows_its_value_and_origin_and_who_set_it(operator: Client) -> None:
+    account = create_account("alpha", KEY, SECRET)
+    row = {"limits-TOTAL_FORMS": "1", "limits-0-name": "max_positions", "limits-0-value": "2"}
+    operator.post(account_page(account), TERMS | inlines() | row)
+    override = LimitOverride.objects.get()
+    assert (override.account, override.value, override.changed_by) == (account, "2", "olga")
+    page = operator.get(account_page(account)).content.decode()
+    assert "<td>max_positions</td><td>2</td><td>account</td>" in page
+    assert "<td>risk_per_trade</td><td>1</td><td>desk</td>" in page
+
+
+def test_a_limit_that_contradicts_is_refused_in_the_admin(operator: Client) -> None:
+    account = create_account("alpha", KEY, SECRET)
+    row = {"limits-TOTAL_FORMS": "1", "limits-0-name": "daily_loss", "limits-0-value": "1"}
+    page = operator.post(account_page(account), TERMS | inlines() | row, follow=True)
+    assert "BAD_LIMIT" in page.content.decode()
+    assert not LimitOverride.objects.exists()
+
+
+def test_a_breaker_is_seen_and_closed_by_an_operator(operator: Client) -> None:
+    account = create_paper_accounts(1)[0]
+    now = settings.CLOCK.now()
+    for _ in range(3):
+        note_rejection(account, "BTC/USDT:USDT", "-2019", now)
+    page = reverse("admin:accounts_breaker_changelist")
+    assert "all symbols" in operator.get(page).content.decode()
+    operator.post(page, {"action": "close_selected", "_selected_action": [Breaker.objects.get().pk]})
+    assert not is_open(account, "BTC/USDT:USDT", now)
+
+
+def test_every_page_of_the_app_answers(operator: Client) -> None:
+    account = create_paper_accounts(1)[0]
+    group = AccountGroup.objects.create(name="swing")
+    set_override(group, "max_positions", "2", "olga")
+    SymbolSetting.objects.create(
+        account=account, symbol="BTC/USDT:USDT", leverage=3, is_isolated=True, read_at=NOW
+    )
+    for model in apps.get_app_config("accounts").get_models():
+        if model in (Account, AccountGroup, Breaker, SymbolSetting):
+            assert (
+                operator.get(reverse(f"admin:accounts_{model._meta.model_name}_changelist")).status_code
+                == 200
+            )
+    assert operator.get(reverse("admin:accounts_accountgroup_change", args=[group.pk])).status_code == 200
