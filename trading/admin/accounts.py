@@ -1,0 +1,59 @@
+from typing import ClassVar
+
+from django.conf import settings
+from django.contrib import admin, messages
+from django.db.models import Count, IntegerField, OuterRef, QuerySet, Subquery
+from django.db.models.functions import Coalesce
+from django.http import HttpRequest
+from unfold.decorators import display
+
+from accounts.admin import AccountAdmin
+from accounts.errors import AccountRefused
+from accounts.models import Account
+from trading.domain.states import OPEN, OrderPurpose, PositionStatus
+from trading.models import Order, Position
+from trading.services.account_changes import archive
+
+admin.site.unregister(Account)
+
+
+@admin.register(Account)
+class DeskAccountAdmin(AccountAdmin):
+    """Accounts with what they hold and await."""
+
+    list_display = (*AccountAdmin.list_display, "open_positions", "unresolved_orders")
+    actions: ClassVar = [*AccountAdmin.actions, "archive_selected"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Account]:
+        """Rows with their exposure, counted by the database."""
+        held = Position.objects.filter(account=OuterRef("pk"), status=PositionStatus.OPEN)
+        awaited = Order.objects.filter(account=OuterRef("pk"), status__in=sorted(OPEN)).exclude(
+            purpose__in=[OrderPurpose.HARD_STOP, OrderPurpose.WORKING_STOP]
+        )
+        return super().get_queryset(request).annotate(held=_count(held), awaited=_count(awaited))
+
+    @display(description="Positions", ordering="held")  # type: ignore[untyped-decorator]  # unfold has no types
+    def open_positions(self, account: Account) -> int:
+        """How many it holds."""
+        return int(vars(account)["held"])
+
+    @display(description="Orders", ordering="awaited")  # type: ignore[untyped-decorator]  # unfold has no types
+    def unresolved_orders(self, account: Account) -> int:
+        """Entries and exits that are not finished; resting stops left out."""
+        return int(vars(account)["awaited"])
+
+    @admin.action(description="Archive: wipes the keys for good", permissions=["change"])
+    def archive_selected(self, request: HttpRequest, queryset: QuerySet[Account]) -> None:
+        """Take out of service; refused while something is open."""
+        for account in queryset:
+            try:
+                archive(account, settings.CLOCK.now())
+            except AccountRefused as refused:
+                self.message_user(request, refused.message, messages.ERROR)
+            else:
+                self.message_user(request, f"{account.name} is archived, its keys are wiped.")
+
+
+def _count(rows: QuerySet[Position] | QuerySet[Order]) -> Coalesce:
+    counted = rows.order_by().values("account").annotate(n=Count("pk")).values("n")
+    return Coalesce(Subquery(counted, output_field=IntegerField()), 0)

@@ -1,0 +1,188 @@
+# ruff: noqa: ARG001 - the framework gives every route its request
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.shortcuts import get_object_or_404
+from ninja import Router, Schema, Status
+from pydantic import ConfigDict
+
+from exchange.errors import ReadFailed
+from trading.api.authentication import needs
+from trading.api.errors import ApiError
+from trading.api.numbers import Figure
+from trading.api.paging import Page, PagingQuery, page_of
+from trading.models import Allocation, Decision, Order, Signal
+from trading.services import selection
+from trading.services.bells import Bells
+from trading.services.readings import FanOut, read_fan_outs
+from trading.services.tokens import Scope
+from trading.tasks import ring
+
+router = Router(tags=["decisions"])
+
+
+class DecisionIn(Schema):
+    """Which signal to execute now."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    signal_id: UUID
+
+
+class LatencyOut(Schema):
+    """Decision to the exchange's acknowledgement over the accounts, in ms; null before an answer."""
+
+    first: int | None
+    median: int | None
+    p99: int | None
+    last: int | None
+
+
+class AllocationOut(Schema):
+    """One account's share and its one known end."""
+
+    account: str
+    outcome: str
+    code: str
+    executor: str
+    market: str
+    client_order_id: str | None
+    quantity: Figure | None
+    filled_quantity: Figure
+    average_price: Figure | None
+    latency_ms: int | None
+    slippage_bps: Figure | None
+    detail: dict[str, Any]
+
+
+class DecisionOut(Schema):
+    """A choice, why, and how many accounts ended how."""
+
+    id: UUID
+    signal_id: UUID | None
+    symbol: str | None
+    side: str | None
+    status: str
+    reason: str
+    is_requested: bool
+    quality: Figure | None
+    confidence: Figure | None
+    mark_price: Figure | None
+    cap_price: Figure | None
+    decided_at: datetime
+    deadline_at: datetime | None
+    completed_at: datetime | None
+    stopped_code: str
+    counts: dict[str, int]
+    latency_ms: LatencyOut
+
+
+class DecisionDetail(DecisionOut):
+    """A decision with its whole ledger: one row an account."""
+
+    candidates: list[dict[str, Any]]
+    inputs: dict[str, Any]
+    allocations: list[AllocationOut]
+
+
+@router.post("decisions", auth=needs(Scope.TRADE), response={200: DecisionDetail, 202: DecisionDetail})
+def request_decision(request: HttpRequest, body: DecisionIn) -> Status[DecisionDetail]:
+    """Execute this signal now: skips ranking and cooldown, never the gate.
+
+    202 when it is under way; 200 with the decision the signal already led to.
+    """
+    signal = get_object_or_404(Signal.objects.select_related("source"), uuid=body.signal_id)
+    known = _decisions().filter(signal=signal).first()
+    if known is not None:
+        return Status(200, _detail(known))
+    now = settings.CLOCK.now()
+    try:
+        decision = selection.request(signal, now)
+    except selection.RequestRefused as refusal:
+        raise ApiError(409, refusal.code, refusal.message) from refusal
+    except ReadFailed as failure:
+        raise ApiError(503, "MARKET_UNREAD", "the market could not be read; ask again") from failure
+    ring(Bells(decisions=[decision.pk]))
+    return Status(202, _detail(_decisions().get(pk=decision.pk)))
+
+
+@router.get("decisions", auth=needs(Scope.READ), response=Page[DecisionOut])
+def list_decisions(request: HttpRequest, paging: PagingQuery, status: str = "") -> Page[DecisionOut]:
+    """Decisions, newest first, each with its counts."""
+    rows = _decisions().filter(status=status.upper()) if status else _decisions()
+    shown, following = page_of(rows, paging)
+    fan_outs = read_fan_outs(shown)
+    return Page(items=[DecisionOut(**_shown(row, fan_outs[row.pk])) for row in shown], next=following)
+
+
+@router.get("decisions/{uuid:decision_id}", auth=needs(Scope.READ), response=DecisionDetail)
+def read_decision(request: HttpRequest, decision_id: UUID) -> DecisionDetail:
+    """One decision: the fan-out ledger."""
+    return _detail(get_object_or_404(_decisions(), uuid=decision_id))
+
+
+def _decisions() -> QuerySet[Decision]:
+    return Decision.objects.select_related("signal")
+
+
+def _shown(decision: Decision, fan_out: FanOut) -> dict[str, Any]:
+    signal = decision.signal
+    return {
+        "id": decision.uuid,
+        "signal_id": signal.uuid if signal else None,
+        "symbol": signal.symbol if signal else None,
+        "side": signal.side if signal else None,
+        "status": decision.status,
+        "reason": decision.reason,
+        "is_requested": decision.is_requested,
+        "quality": decision.quality,
+        "confidence": decision.confidence,
+        "mark_price": decision.mark_price,
+        "cap_price": decision.cap_price,
+        "decided_at": decision.decided_at,
+        "deadline_at": decision.deadline_at,
+        "completed_at": decision.completed_at,
+        "stopped_code": decision.stopped_code,
+        "counts": dict(fan_out.counts),
+        "latency_ms": LatencyOut(**asdict(fan_out.latency)),
+    }
+
+
+def _detail(decision: Decision) -> DecisionDetail:
+    fan_out = read_fan_outs([decision])[decision.pk]
+    shares = decision.allocations.select_related("account").order_by("account__name")
+    orders = _last_entry_ids(decision)
+    return DecisionDetail(
+        **_shown(decision, fan_out),
+        candidates=decision.candidates,
+        inputs=decision.inputs,
+        allocations=[_share(share, orders.get(share.pk)) for share in shares],
+    )
+
+
+def _last_entry_ids(decision: Decision) -> dict[int | None, str]:
+    """The client order id of each allocation's last attempt: later rows overwrite earlier ones."""
+    entries = Order.objects.filter(allocation__decision=decision).order_by("attempt", "pk")
+    return dict(entries.values_list("allocation_id", "client_order_id"))
+
+
+def _share(share: Allocation, client_order_id: str | None) -> AllocationOut:
+    return AllocationOut(
+        account=share.account.name,
+        outcome=share.outcome,
+        code=share.code,
+        executor=share.executor,
+        market=share.market,
+        client_order_id=client_order_id,
+        quantity=share.quantity,
+        filled_quantity=share.filled_quantity,
+        average_price=share.average_price,
+        latency_ms=share.latency_ms,
+        slippage_bps=share.slippage_bps,
+        detail=share.detail,
+    )

@@ -1,0 +1,40 @@
+"""How figures cross the edge: money as text, so that no reader rounds it through a float."""
+
+from decimal import Decimal
+from typing import Annotated
+
+from pydantic import AwareDatetime, Field, PlainSerializer, WithJsonSchema
+
+PLAIN = r"^-?\d+(\.\d+)?$"
+SHOWN_PLACES = Decimal("0.000001")
+
+
+def plain(figure: Decimal) -> str:
+    """A figure without exponent and without trailing zeros."""
+    text = format(figure, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+Figure = Annotated[
+    Decimal,
+    PlainSerializer(plain, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": PLAIN}, mode="serialization"),
+]
+"""A figure out: money, price, quantity, percentage."""
+
+Computed = Annotated[
+    Decimal,
+    PlainSerializer(lambda figure: plain(figure.quantize(SHOWN_PLACES)), return_type=str),
+    WithJsonSchema({"type": "string", "pattern": PLAIN}, mode="serialization"),
+]
+"""A mean, a ratio or a percentage out, rounded where its digits mean nothing any more."""
+
+GivenFigure = Annotated[
+    Decimal,
+    Field(max_digits=30, decimal_places=12),
+    WithJsonSchema({"anyOf": [{"type": "string", "pattern": PLAIN}, {"type": "number"}]}),
+]
+"""A figure in: text or number, finite, at most 30 digits with 12 places; the rules judge its meaning."""
+
+Moment = AwareDatetime
+"""A time with its zone; one without is refused."""

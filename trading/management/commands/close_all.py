@@ -1,0 +1,92 @@
+"""Flatten and prove flat, from the command line, in this process: no broker, beat or worker is needed."""
+
+import time
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from accounts.services.gateways import close_gateways, gateways_without_database
+from trading.models import Halt
+from trading.services import break_glass, emergency
+from trading.services.halts import ScopeUnknown
+from trading.tasks import see_through
+
+PAUSE_SECONDS = 0.5
+
+
+class Command(BaseCommand):
+    """Raise FLATTEN over a scope and drive it until the exchange says flat; or do it without rows."""
+
+    help = "Close positions of the desk, a group, an account or a symbol, and prove flat."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Take at most one scope, a reason and a time."""
+        scope = parser.add_mutually_exclusive_group()
+        scope.add_argument("--account", help="only this account, by name")
+        scope.add_argument("--group", help="only this group of accounts, by name")
+        scope.add_argument("--symbol", help="only this symbol")
+        parser.add_argument("--reason", default="close_all from the command line")
+        parser.add_argument("--timeout", type=float, default=60.0, help="seconds until it gives up (60)")
+        parser.add_argument(
+            "--break-glass",
+            action="store_true",
+            help="without the database: from the exchange's positions, with keys that need no database",
+        )
+
+    def handle(self, *_: Any, **options: Any) -> None:
+        """Flatten; the exit code is 0 only when flat was proven."""
+        is_flat = self._break_glass(options) if options["break_glass"] else self._flatten(options)
+        if not is_flat:
+            message = "not flat: see the residuals above"
+            raise CommandError(message)
+        self.stdout.write(self.style.SUCCESS("flat, by the exchange's own word"))
+
+    def _flatten(self, options: dict[str, Any]) -> bool:
+        try:
+            halt, bells = emergency.raise_halt(
+                _scope(options), "FLATTEN", options["reason"], "command line", settings.CLOCK.now()
+            )
+        except ScopeUnknown as error:
+            raise CommandError(str(error)) from error
+        until = time.monotonic() + options["timeout"]
+        see_through(bells)
+        while not emergency.prove_flat(halt, settings.CLOCK.now()) and time.monotonic() < until:
+            see_through(emergency.carry_out(halt, settings.CLOCK.now()))
+            time.sleep(PAUSE_SECONDS)
+        return self._tell(halt)
+
+    def _tell(self, halt: Halt) -> bool:
+        for name, result in sorted(halt.result["accounts"].items()):
+            left = ", ".join(
+                f"{one.get('symbol', '')} {one['reason']}".strip() for one in result["residuals"]
+            )
+            named = ", ".join(one["symbol"] for one in result.get("foreign", ()))
+            state = f"flat after {result['seconds_to_flat']:.1f} s" if result["is_flat"] else f"LEFT: {left}"
+            self.stdout.write(f"{name}: {state}" + (f" (foreign, not touched: {named})" if named else ""))
+        self.stdout.write(f"entries stay halted ({halt}); resume is explicit")
+        return bool(halt.result.get("flat_at"))
+
+    def _break_glass(self, options: dict[str, Any]) -> bool:
+        if options["group"]:
+            message = "--group needs the database: with --break-glass name an account or close everything"
+            raise CommandError(message)
+        gateways = gateways_without_database(options["account"] or "")
+        if not gateways:
+            message = "no account's key can be had without the database"
+            raise CommandError(message)
+        try:
+            results = break_glass.flatten(gateways, options["symbol"] or "", options["timeout"])
+        finally:
+            close_gateways()
+        for result in results:
+            state = "flat" if result.is_flat else "LEFT: " + ", ".join(result.residuals + result.problems)
+            self.stdout.write(f"{result.account}: {result.sent} closes sent, {state}")
+        return all(result.is_flat for result in results)
+
+
+def _scope(options: dict[str, Any]) -> str:
+    for kind in ("account", "group", "symbol"):
+        if options[kind]:
+            return f"{kind}:{options[kind]}"
+    return "desk"

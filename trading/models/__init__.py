@@ -1,0 +1,23 @@
+"""The rows of trading: the only truth; Celery is the doorbell."""
+
+from trading.models.decisions import Allocation, Decision
+from trading.models.operations import ApiToken, EquitySnapshot, Halt, Income, TickSlot
+from trading.models.orders import Fill, Order
+from trading.models.positions import Position, PositionEvent
+from trading.models.signals import Signal, SignalSource
+
+__all__ = [
+    "Allocation",
+    "ApiToken",
+    "Decision",
+    "EquitySnapshot",
+    "Fill",
+    "Halt",
+    "Income",
+    "Order",
+    "Position",
+    "PositionEvent",
+    "Signal",
+    "SignalSource",
+    "TickSlot",
+]

@@ -1,0 +1,1 @@
+"""The verbs of the desk. Services commit rows and return bells; tasks ring them."""

@@ -1,0 +1,43 @@
+"""What an operator changes of an account, where the desk's own rows have a say."""
+
+from datetime import datetime
+
+from django.db import transaction
+
+from accounts.errors import AccountRefused
+from accounts.models import Account, AccountGroup
+from accounts.services.registry import HIGHEST_LEVERAGE, wipe_keys
+from trading.domain.states import OPEN, PositionStatus
+from trading.models import Order, Position
+
+
+def archive(account: Account, now: datetime) -> None:
+    """Take an account out of service for good: its keys are wiped, its rows stay.
+
+    Raises AccountRefused: ARCHIVED when it was before; HAS_POSITION or UNRESOLVED_ORDER while something is
+    open, which nobody could close without keys.
+    """
+    with transaction.atomic():
+        # Held until the keys are gone, so that no allocation is made for it in between.
+        locked = Account.objects.select_for_update().get(pk=account.pk)
+        if locked.archived_at is not None:
+            raise AccountRefused("ARCHIVED", f"{account.name} is archived already.")
+        if Position.objects.filter(account=account, status=PositionStatus.OPEN).exists():
+            raise AccountRefused("HAS_POSITION", f"{account.name} holds a position: close it first.")
+        if Order.objects.filter(account=account, status__in=sorted(OPEN)).exists():
+            raise AccountRefused("UNRESOLVED_ORDER", f"{account.name} has an order that is not resolved yet.")
+        wipe_keys(locked, now)
+
+
+def change_group(account: Account, group: str) -> None:
+    """Put an account into a group, made when it is new; an empty name takes it out."""
+    account.group = AccountGroup.objects.get_or_create(name=group)[0] if group else None
+    account.save(update_fields=["group"])
+
+
+def change_leverage(account: Account, leverage: int) -> None:
+    """Ask for another leverage; entries wait until it was read back. Raises AccountRefused(BAD_LEVERAGE)."""
+    if not 1 <= leverage <= HIGHEST_LEVERAGE:
+        raise AccountRefused("BAD_LEVERAGE", f"Leverage {leverage} is outside 1 to {HIGHEST_LEVERAGE}.")
+    account.leverage = leverage
+    account.save(update_fields=["leverage"])

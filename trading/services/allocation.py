@@ -1,0 +1,310 @@
+"""Allocation: one share per account of a decision, gated, sized and committed before anything is sent.
+
+`allocate` makes the shares of a decision's first route step, `advance_route` those of the next ones, `offer`
+gives a share that certainly was not placed to the next executor or the next attempt. All of them read the
+market first, then judge and write in one transaction that holds the accounts' rows: margin, risk and
+notional that one decision has reserved are gone for the next.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import ROUND_CEILING, Decimal
+
+from django.conf import settings
+from django.db import transaction
+
+from accounts.models import Account, Executor
+from exchange.port import Market, OrderSide
+from trading.domain import fallback
+from trading.domain.gate import Refusal
+from trading.domain.percent import ZERO
+from trading.domain.sizing import share_pro_rata
+from trading.domain.states import (
+    OPEN,
+    AllocationOutcome,
+    DecisionStatus,
+    DenyCode,
+    ExpireCode,
+    OrderPurpose,
+    OrderStatus,
+    SkipCode,
+)
+from trading.models import Allocation, Decision, Order
+from trading.services import refusals, routes
+from trading.services.assessment import Assessment, assess
+from trading.services.bells import Bells
+from trading.services.orders import new_entry
+from trading.services.scene import Scene, load_scene, market_scene
+
+PRIMARY, SECONDARY = "primary", "secondary"
+MONEY = Decimal("0.00000001")
+
+
+def allocate(decision_id: int, now: datetime) -> Bells:
+    """Make the shares of a decision that has none yet; nothing for one that has, or that chose nothing.
+
+    Raises ReadFailed when the market table was never read; the decision then stays open until its deadline.
+    """
+    decision = _open_decision(decision_id)
+    if decision is None or decision.allocations.exists():
+        return Bells()
+    return _take_steps(decision, decision.route_step, now)
+
+
+def advance_route(decision_id: int, now: datetime) -> Bells:
+    """Take the next step of a cascade that has filled nothing and left nothing unknown; else nothing."""
+    decision = _open_decision(decision_id)
+    if decision is None or not routes.may_go_on(decision, now):
+        return Bells()
+    return _take_steps(decision, decision.route_step + 1, now)
+
+
+def offer(allocation_ids: Sequence[int], now: datetime) -> Bells:
+    """Offer shares that the exchange certainly does not have once more, gated and sized again.
+
+    A refusal that another market may cure goes to the secondary executor, an attempt proven absent to the
+    same one under a new client order id. After the deadline, or once the decision was stopped, nothing is.
+    """
+    bells = Bells()
+    chosen = Allocation.objects.filter(pk__in=allocation_ids).values_list("decision_id", "pk")
+    by_decision: dict[int, list[int]] = {}
+    for decision_id, pk in chosen:
+        by_decision.setdefault(decision_id, []).append(pk)
+    for decision_id, ids in by_decision.items():
+        bells.add(_offer_again(decision_id, ids, now))
+    return bells
+
+
+# ── first offers ─────────────────────────────────────────────────────────────
+
+
+def _open_decision(decision_id: int) -> Decision | None:
+    decision = Decision.objects.select_related("signal__source").filter(pk=decision_id).first()
+    if decision is None or decision.status != DecisionStatus.OPEN or decision.signal is None:
+        return None
+    return None if decision.stopped_code else decision
+
+
+def _take_steps(decision: Decision, number: int, now: datetime) -> Bells:
+    """Take route steps until one has an account to offer to; without any the decision is over."""
+    for step in routes.steps_from(decision, number):
+        if step.accounts:
+            return _take_step(decision, step, now)
+        routes.note_skipped(decision, step)
+    if not decision.allocations.exists():
+        _complete_empty(decision, now)
+    return Bells()
+
+
+def _take_step(decision: Decision, step: routes.Step, now: datetime) -> Bells:
+    seen = market_scene(_signal_symbol(decision), now)
+    with transaction.atomic():
+        locked = Decision.objects.select_for_update().get(pk=decision.pk)
+        if locked.stopped_code or decision.allocations.filter(account__in=step.accounts).exists():
+            return Bells()  # another worker was here between the look and the lock
+        Decision.objects.filter(pk=decision.pk).update(route_step=step.number)
+        scene = load_scene(decision, seen, _held_accounts([account.pk for account in step.accounts]), now)
+        return _write(
+            scene, _shared(scene, [_first_offer(scene, step, account) for account in scene.accounts])
+        )
+
+
+def _held_accounts(account_ids: Sequence[int]) -> list[Account]:
+    """The accounts, held until the transaction ends, in one order for all, so that none waits in a ring."""
+    held = Account.objects.select_for_update(of=("self",)).select_related("group")
+    return list(held.filter(pk__in=account_ids).order_by("pk"))
+
+
+def _first_offer(scene: Scene, step: routes.Step, account: Account) -> Assessment:
+    """The primary executor's answer; the secondary's where it can cure the primary's refusal."""
+    if step.skipped:
+        return Assessment(account, Market.FUTURES, "", skipped=SkipCode(step.skipped))
+    offered = step.markets or [Market(executor.market) for executor in scene.executors[account.pk]]
+    if not offered:
+        return _without_executor(account)
+    first = assess(scene, account, offered[0], PRIMARY)
+    if first.refusal is None or first.refusal.code not in fallback.CURABLE_DENIALS:
+        return first
+    others = (assess(scene, account, market, SECONDARY) for market in offered[1:])
+    return next((other for other in others if other.is_entry), first)
+
+
+def _without_executor(account: Account) -> Assessment:
+    refusal = Refusal(DenyCode.ACCOUNT_UNHEALTHY, {"reasons": "no executor is enabled"})
+    return Assessment(account, Market.FUTURES, "", refusal=refusal)
+
+
+def _shared(scene: Scene, assessments: Sequence[Assessment]) -> list[Assessment]:
+    """Share what the desk may take in the coin by what each account wants; none is enlarged by it."""
+    wanted = {one.account.pk: _notional(one) for one in assessments if one.is_entry}
+    if sum(wanted.values(), ZERO) <= scene.desk_room:
+        return list(assessments)
+    shares = share_pro_rata(wanted, scene.desk_room)
+    return [
+        assess(scene, one.account, one.market, one.executor, desk_notional=shares[one.account.pk])
+        if one.is_entry
+        else one
+        for one in assessments
+    ]
+
+
+def _notional(assessment: Assessment) -> Decimal:
+    return assessment.proposal.sizing.notional if assessment.proposal else ZERO
+
+
+# ── rows ─────────────────────────────────────────────────────────────────────
+
+
+def _write(scene: Scene, assessments: Sequence[Assessment]) -> Bells:
+    """Commit shares and entries together; whoever is refused has no order."""
+    allocations = Allocation.objects.bulk_create([_allocation(scene, one) for one in assessments])
+    entries = Order.objects.bulk_create(
+        [
+            _entry(scene, allocation, one, attempt=1)
+            for allocation, one in zip(allocations, assessments, strict=True)
+            if allocation.outcome == AllocationOutcome.PENDING
+        ]
+    )
+    refusals.tell(scene.decision, allocations, scene.now)
+    bells = Bells(entries=[entry.pk for entry in entries])
+    return bells if entries else Bells(decisions=[scene.decision.pk])
+
+
+def _allocation(scene: Scene, one: Assessment) -> Allocation:
+    outcome, code = _outcome(scene, one)
+    allocation = Allocation(
+        decision=scene.decision,
+        account=one.account,
+        outcome=outcome,
+        code=code,
+        exit_policy=settings.EXIT_POLICY,
+        attempts=int(outcome == AllocationOutcome.PENDING),
+    )
+    _give(allocation, one)
+    return allocation
+
+
+def _outcome(scene: Scene, one: Assessment) -> tuple[AllocationOutcome, str]:
+    if one.skipped:
+        return AllocationOutcome.SKIPPED, one.code
+    if one.refusal:
+        return AllocationOutcome.DENIED, one.code
+    if routes.is_late(scene.decision, scene.now):
+        return AllocationOutcome.EXPIRED, ExpireCode.DEADLINE
+    return AllocationOutcome.PENDING, ""
+
+
+def _give(allocation: Allocation, one: Assessment) -> None:
+    """Write on the share which executor has it now, and for what."""
+    allocation.market, allocation.executor, allocation.detail = one.market, one.executor, one.detail
+    if one.is_entry and one.proposal is not None:
+        allocation.quantity = one.proposal.sizing.quantity
+        allocation.planned_risk = one.planned_risk.quantize(MONEY)
+
+
+def _entry(scene: Scene, allocation: Allocation, one: Assessment, *, attempt: int) -> Order:
+    assert one.proposal is not None and one.instrument is not None  # noqa: S101, PT018 -- an entry has both
+    assert scene.decision.deadline_at is not None  # noqa: S101 -- a decision with a cap has a deadline
+    sizing = one.proposal.sizing
+    return new_entry(
+        allocation,
+        market=one.market,
+        executor=one.executor,
+        symbol=one.instrument.symbol,
+        base=one.instrument.base,
+        side=OrderSide.BUY if scene.is_long else OrderSide.SELL,
+        quantity=sizing.quantity,
+        price=one.proposal.cap_price,
+        attempt=attempt,
+        deadline_at=scene.decision.deadline_at,
+        reserved_margin=sizing.margin_required.quantize(MONEY, ROUND_CEILING),
+        reserved_risk=max(sizing.loss_at_stop, ZERO).quantize(MONEY, ROUND_CEILING),
+        reserved_notional=sizing.notional.quantize(MONEY, ROUND_CEILING),
+        now=scene.now,
+    )
+
+
+def _complete_empty(decision: Decision, now: datetime) -> None:
+    """Nobody could be offered anything: the decision is over, and its route says why."""
+    Decision.objects.filter(pk=decision.pk, status=DecisionStatus.OPEN).update(
+        status=DecisionStatus.COMPLETE, completed_at=now
+    )
+
+
+def _signal_symbol(decision: Decision) -> str:
+    assert decision.signal is not None  # noqa: S101 -- only decisions with a signal are allocated
+    return decision.signal.symbol
+
+
+# ── further offers ───────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class _NextOffer:
+    allocation: Allocation
+    market: Market
+    executor: str
+    attempt: int
+
+
+def _offer_again(decision_id: int, allocation_ids: Sequence[int], now: datetime) -> Bells:
+    decision = Decision.objects.select_related("signal__source").get(pk=decision_id)
+    if decision.stopped_code or routes.is_late(decision, now):
+        return Bells()
+    seen = market_scene(_signal_symbol(decision), now)
+    with transaction.atomic():
+        Decision.objects.select_for_update().get(pk=decision_id)
+        shares = Allocation.objects.select_for_update(of=("self",)).filter(pk__in=allocation_ids)
+        by_account = {share.account_id: share for share in shares.prefetch_related("orders")}
+        scene = load_scene(decision, seen, _held_accounts(list(by_account)), now)
+        offers = [
+            found
+            for account in scene.accounts
+            if (found := _next_offer(by_account[account.pk], scene.executors[account.pk])) is not None
+        ]
+        return _write_again(scene, offers)
+
+
+def _next_offer(share: Allocation, executors: Sequence[Executor]) -> _NextOffer | None:
+    """Who is asked next; None while anything of it may be at the exchange, was filled, or cannot be cured."""
+    entries = sorted(
+        (order for order in share.orders.all() if order.purpose == OrderPurpose.ENTRY),
+        key=lambda one: one.attempt,
+    )
+    if not entries or any(entry.status in OPEN or entry.filled_quantity > 0 for entry in entries):
+        return None
+    last = entries[-1]
+    if last.status == OrderStatus.EXPIRED and last.code == ExpireCode.NOT_PLACED:
+        return _NextOffer(share, Market(last.market), last.executor, last.attempt + 1)
+    if last.status != OrderStatus.REJECTED or not fallback.may_be_offered_on(last.code):
+        return None
+    asked = {entry.market for entry in entries}
+    other = next((Market(executor.market) for executor in executors if executor.market not in asked), None)
+    return _NextOffer(share, other, SECONDARY, last.attempt + 1) if other else None
+
+
+def _write_again(scene: Scene, offers: Sequence[_NextOffer]) -> Bells:
+    accounts = {account.pk: account for account in scene.accounts}
+    assessments = _shared(
+        scene,
+        [assess(scene, accounts[one.allocation.account_id], one.market, one.executor) for one in offers],
+    )
+    entries: list[Order] = []
+    for one, assessment in zip(offers, assessments, strict=True):
+        share = one.allocation
+        share.decision, share.account = scene.decision, assessment.account
+        if assessment.is_entry:
+            _give(share, assessment)
+            share.outcome, share.code, share.attempts = AllocationOutcome.PENDING, "", one.attempt
+            entries.append(_entry(scene, share, assessment, attempt=one.attempt))
+        else:
+            offered = {"executor": one.executor, "code": assessment.code, **assessment.detail}
+            share.detail = {**share.detail, "offered": offered}
+        share.save()
+    created = Order.objects.bulk_create(entries)
+    if not created:
+        return Bells(decisions=[scene.decision.pk])
+    # Settling may have called the decision complete between the refusal and this offer.
+    Decision.objects.filter(pk=scene.decision.pk).update(status=DecisionStatus.OPEN, completed_at=None)
+    return Bells(entries=[entry.pk for entry in created])

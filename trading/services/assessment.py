@@ -1,0 +1,243 @@
+"""One account's answer to one decision on one executor: a sized entry, or the first reason against it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from decimal import Decimal
+
+from django.conf import settings
+
+from accounts.models import Account
+from exchange.port import Market
+from trading.domain.exit_plan import Distances
+from trading.domain.gate import (
+    AccountState,
+    Book,
+    GateInput,
+    MarketState,
+    Proposal,
+    Refusal,
+    SignalTerms,
+    Stake,
+    refusal_after_sizing,
+    refusal_before_sizing,
+)
+from trading.domain.instrument import Instrument, ceil_to, floor_to, round_stop
+from trading.domain.percent import ONE, ZERO, price_at
+from trading.domain.sizing import SizingInput, risk_equity, size
+from trading.domain.states import DenyCode, SkipCode
+from trading.services.exposure import Exposure, Held, InFlight, Wallet
+from trading.services.market import TAKER_FEES
+from trading.services.scene import Scene, unhealthy_reasons
+
+NOTHING = Wallet(ZERO, ZERO, ZERO)
+ISOLATED = "isolated"
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """What gate and sizing say of one account and market: an entry, a refusal, or a skip.
+
+    `planned_risk` is the loss the account is meant to bear at its stop, in quote units; a fill that would
+    lose much more is reduced at once.
+    """
+
+    account: Account
+    market: Market
+    executor: str
+    instrument: Instrument | None = None
+    proposal: Proposal | None = None
+    refusal: Refusal | None = None
+    skipped: SkipCode | None = None
+    planned_risk: Decimal = ZERO
+    leverage: Decimal = ONE
+
+    @property
+    def is_entry(self) -> bool:
+        """Whether an order follows."""
+        return self.proposal is not None and self.refusal is None
+
+    @property
+    def code(self) -> str:
+        """Why no order follows; empty when one does."""
+        return self.refusal.code if self.refusal else self.skipped or ""
+
+    @property
+    def detail(self) -> dict[str, str]:
+        """The numbers behind it, as the allocation keeps them."""
+        if self.refusal is not None:
+            return dict(self.refusal.detail)
+        return _sizing_detail(self.proposal, self.leverage) if self.proposal else {}
+
+
+def assess(
+    scene: Scene, account: Account, market: Market, executor: str, *, desk_notional: Decimal | None = None
+) -> Assessment:
+    """Ask the gate about one account and executor, and size its entry under every cap.
+
+    `desk_notional` is the account's part of what the desk may take in the coin; None before it is shared.
+    """
+    blank = Assessment(account, market, executor)
+    if market == Market.SPOT and not scene.is_long:
+        return replace(blank, skipped=SkipCode.NO_MARKET)
+    if scene.decision.cap_price is None:
+        return replace(blank, refusal=Refusal(DenyCode.STALE_DATA, {"missing": "mark_price"}))
+    instrument = scene.market.instruments.get(market)
+    if instrument is None:
+        detail = {"missing": f"not listed on {market.value}"}
+        return replace(blank, refusal=Refusal(DenyCode.SYMBOL_CLOSED, detail))
+    asked = _question(scene, account, market, instrument)
+    if (refusal := refusal_before_sizing(asked)) is not None:
+        return replace(blank, instrument=instrument, refusal=refusal)
+    return _assess_sized(scene, replace(blank, instrument=instrument), asked, desk_notional)
+
+
+def _assess_sized(
+    scene: Scene, blank: Assessment, asked: GateInput, desk_notional: Decimal | None
+) -> Assessment:
+    leverage = asked.account.leverage or asked.account.asked_leverage
+    found = scene.distances_at_cap(blank.market, leverage, asked.limits)
+    wanted = _sizing_input(scene, blank, asked, found, leverage, desk_notional)
+    sizing = size(wanted)
+    proposal = Proposal(wanted.cap_price, wanted.stop_price, found, sizing, wanted.taker_fee)
+    budget = risk_equity(wanted.wallet, wanted.unrealized) * asked.limits.risk_per_trade
+    return replace(
+        blank,
+        proposal=proposal,
+        refusal=refusal_after_sizing(replace(asked, proposal=proposal)),
+        planned_risk=max(budget, sizing.loss_at_stop),
+        leverage=leverage,
+    )
+
+
+def _sizing_input(
+    scene: Scene,
+    blank: Assessment,
+    asked: GateInput,
+    found: Distances,
+    leverage: Decimal,
+    desk_notional: Decimal | None,
+) -> SizingInput:
+    exposure, tick = scene.exposures[blank.account.pk], asked.instrument.tick
+    cap_price = _cap_on(scene.decision.cap_price or ZERO, tick, is_long=scene.is_long)
+    stop_price = price_at(is_long=scene.is_long, entry_price=cap_price, move=-found.stop)
+    return SizingInput(
+        instrument=asked.instrument,
+        limits=asked.limits,
+        is_long=scene.is_long,
+        mark_price=asked.market.mark_price or cap_price,
+        cap_price=cap_price,
+        stop_price=round_stop(stop_price, tick, is_long=scene.is_long),
+        taker_fee=TAKER_FEES[blank.market],
+        leverage=leverage,
+        wallet=asked.account.wallet,
+        unrealized=asked.account.unrealized,
+        available=asked.account.available,
+        gross_notional=exposure.notional(),
+        symbol_notional=exposure.notional(asked.instrument.base),
+        desk_notional=desk_notional,
+        kelly=scene.kelly,
+    )
+
+
+def _cap_on(cap_price: Decimal, tick: Decimal, *, is_long: bool) -> Decimal:
+    """The decision's cap on this market's ticks, never worse than it: no account pays more than another."""
+    return floor_to(cap_price, tick) if is_long else ceil_to(cap_price, tick)
+
+
+# ── the question put to the gate ─────────────────────────────────────────────
+
+
+def _question(scene: Scene, account: Account, market: Market, instrument: Instrument) -> GateInput:
+    exposure = scene.exposures[account.pk]
+    return GateInput(
+        now=scene.now,
+        limits=scene.limits[account.pk],
+        is_long=scene.is_long,
+        instrument=instrument,
+        signal=_signal_terms(scene),
+        account=_account_state(scene, account, market, exposure),
+        market=_market_state(scene),
+        book=_book(exposure, scene.market.correlations),
+        gate_off=settings.GATE_OFF,
+    )
+
+
+def _signal_terms(scene: Scene) -> SignalTerms:
+    signal = scene.signal
+    return SignalTerms(
+        stop_price=signal.stop_price or ZERO,
+        take_profit_price=signal.take_profit_price or ZERO,
+        entry_price=signal.entry_price,
+        expires_at=signal.expires_at,
+        last_acted_at=scene.last_acted_at,
+    )
+
+
+def _account_state(scene: Scene, account: Account, market: Market, exposure: Exposure) -> AccountState:
+    wallet = exposure.wallets.get(market)
+    unread = () if wallet else ("balance never read",)
+    read_back = scene.settings_read.get(account.pk)
+    is_spot = market == Market.SPOT
+    asked_leverage = ONE if is_spot else Decimal(account.leverage)
+    money = wallet or NOTHING
+    return AccountState(
+        wallet=money.wallet,
+        unrealized=money.unrealized,
+        available=money.available,
+        day_profit=exposure.day_profit,
+        day_baseline=account.day_baseline_equity,
+        # Never read back is no leverage to plan by, but SETTINGS is its name: the margin mode tells it.
+        leverage=Decimal(read_back.leverage) if read_back and not is_spot else asked_leverage,
+        asked_leverage=asked_leverage,
+        margin_mode=ISOLATED if is_spot or (read_back and read_back.is_isolated) else None,
+        asked_margin_mode=ISOLATED,
+        trades_today=exposure.entries_today,
+        picture_age_seconds=(scene.now - account.fresh_at).total_seconds() if account.fresh_at else None,
+        is_long_only=all(executor.market == Market.SPOT for executor in scene.executors[account.pk]),
+        halted_by=scene.halted_by(account),
+        unhealthy=unhealthy_reasons(scene, account) + unread,
+    )
+
+
+def _market_state(scene: Scene) -> MarketState:
+    """The market of the decision: its mark is the decision's own, as old as it is now."""
+    figures, mark_at = scene.market.figures, scene.market.figures.mark_at
+    return MarketState(
+        mark_price=figures.mark_price,
+        mark_age_seconds=(scene.now - mark_at).total_seconds() if mark_at else None,
+        spread=figures.spread,
+        range_24h=figures.range_24h,
+        ema200=figures.ema200,
+        funding_rate=figures.funding_rate,
+        next_funding_at=figures.next_funding_at,
+    )
+
+
+def _book(exposure: Exposure, correlations: Mapping[str, Decimal | None]) -> Book:
+    return Book(
+        held=tuple(_stake(held) for held in exposure.held),
+        in_flight=tuple(_stake(entry) for entry in exposure.in_flight),
+        unknown_bases=frozenset(entry.base for entry in exposure.in_flight if entry.is_unknown),
+        pending_bases=frozenset(entry.base for entry in exposure.in_flight if not entry.is_unknown),
+        open_bases=frozenset(held.base for held in exposure.held),
+        correlations=correlations,
+    )
+
+
+def _stake(stake: Held | InFlight) -> Stake:
+    return Stake(stake.symbol, stake.base, stake.is_long, stake.notional, stake.risk)
+
+
+def _sizing_detail(proposal: Proposal, leverage: Decimal) -> dict[str, str]:
+    sizing = proposal.sizing
+    return {
+        "quantity": str(sizing.quantity),
+        "wanted_quantity": f"{sizing.wanted_quantity:.8f}",
+        "bound_by": sizing.bound_by or "",
+        "notional": f"{sizing.notional:.8f}",
+        "loss_at_stop": f"{sizing.loss_at_stop:.8f}",
+        "margin_required": f"{sizing.margin_required:.8f}",
+        "cap_price": str(proposal.cap_price),
+        "stop_price": str(proposal.stop_price),
+        "leverage": str(leverage),
+    }

@@ -1,0 +1,169 @@
+"""Audits: accounts read at the exchange, the most doubtful first, within a share of the rate budget.
+
+An account whose read failed is absent from the result and keeps what it had: error is not empty.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+from django.conf import settings
+
+from accounts.models import Account, Health
+from accounts.services.gateways import gateway_for
+from exchange.budget import Priority, priority
+from exchange.loop import IoLoop
+from exchange.port import BalanceReport, ExchangeGateway, Market, OrderReport, PositionReport
+from trading.domain.states import OPEN, PositionStatus
+from trading.models import Order, Position
+from trading.services.stops import STOPS
+
+READ_SECONDS = 10.0
+TICK_SECONDS = 10
+AUDIT_SHARE = 0.40
+"""Of the rate budget; the rest belongs to exits, protection, lookups and entries."""
+
+PROOF_EVERY = timedelta(seconds=60)
+
+WEIGHT_OF_ACCOUNT = 10
+"""Positions and balance, 5 each."""
+
+WEIGHT_PER_SYMBOL = 2
+"""Ordinary and conditional open orders, 1 each."""
+
+LEFTOVERS_SOUGHT = timedelta(hours=1)
+"""How long the symbol of an ended stop is still looked at."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What the exchange said of one account at one moment. `orders` and `stops` cover `symbols` only."""
+
+    read_at: datetime
+    positions: tuple[PositionReport, ...]
+    orders: tuple[OrderReport, ...]
+    stops: tuple[OrderReport, ...]
+    symbols: frozenset[str]
+    balance: BalanceReport
+    spot: BalanceReport | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """The symbols of one account on which something of ours is or may be at the exchange, by market."""
+
+    futures: frozenset[str] = frozenset()
+    spot: frozenset[str] = frozenset()
+
+
+def watched_symbols(accounts: Sequence[Account], now: datetime) -> dict[int, Watched]:
+    """Where each account has an open position or order, or a stop that ended lately, in three queries."""
+    found: dict[int, dict[str, set[str]]] = defaultdict(lambda: {market: set() for market in Market})
+    ids = [account.pk for account in accounts]
+    held = Position.objects.filter(account__in=ids, status=PositionStatus.OPEN)
+    live = Order.objects.filter(account__in=ids, status__in=sorted(OPEN))
+    # A stop our row calls ended may rest all the same, and would hit whoever trades there next.
+    ended = Order.objects.filter(
+        account__in=ids,
+        purpose__in=STOPS,
+        submitted_at__isnull=False,
+        finished_at__gte=now - LEFTOVERS_SOUGHT,
+    ).order_by()
+    for rows in (held, live, ended):
+        for account, market, symbol in rows.values_list("account_id", "market", "symbol"):
+            found[account][market].add(symbol)
+    return {
+        account: Watched(frozenset(by_market[Market.FUTURES]), frozenset(by_market[Market.SPOT]))
+        for account, by_market in found.items()
+    }
+
+
+def choose(accounts: Sequence[Account], watched: Mapping[int, Watched], now: datetime) -> list[Account]:
+    """The accounts to read in this tick: never read first, then open risk, then the longest unread."""
+    long_ago = now - timedelta(days=36_500)
+
+    def doubt(account: Account) -> tuple[bool, bool, datetime]:
+        return account.audited_at is not None, account.pk not in watched, account.audited_at or long_ago
+
+    weight = settings.WEIGHT_LIMIT_PER_MINUTE * AUDIT_SHARE * TICK_SECONDS / 60
+    chosen: list[Account] = []
+    for account in sorted([one for one in accounts if _is_due(one, now)], key=doubt):
+        weight -= WEIGHT_OF_ACCOUNT + WEIGHT_PER_SYMBOL * len(watched.get(account.pk, Watched()).futures)
+        if settings.WEIGHT_LIMIT_PER_MINUTE and weight < 0 and chosen:
+            break
+        chosen.append(account)
+    return chosen
+
+
+def _is_due(account: Account, now: datetime) -> bool:
+    """An account whose stream lives is read once a minute, for its money and as proof; others every tick."""
+    if account.health == Health.CREDENTIAL_ERROR:
+        # A dead key is asked by verification, once a minute: read here it would starve accounts that answer,
+        # and bad signatures get the whole address banned.
+        return False
+    if not settings.WEIGHT_LIMIT_PER_MINUTE or account.audited_at is None:
+        return True
+    is_told = account.fresh_at is not None and account.fresh_at > account.audited_at
+    return not is_told or now - account.audited_at >= PROOF_EVERY
+
+
+def read(accounts: Sequence[Account], watched: Mapping[int, Watched], now: datetime) -> dict[int, Picture]:
+    """Read the accounts together; those that did not answer whole are left out."""
+    spot_ids = _with_spot(accounts)
+    reads = [
+        _read_one(account, watched.get(account.pk, Watched()), now, with_spot=account.pk in spot_ids)
+        for account in accounts
+    ]
+    answers = IoLoop.current().run_all(reads, READ_SECONDS)
+    pictures: dict[int, Picture] = {}
+    for account, answer in zip(accounts, answers, strict=True):
+        if isinstance(answer, Picture):
+            pictures[account.pk] = answer
+        else:
+            log.warning("audit_failed", account=account.name, error=str(answer)[:200])
+    return pictures
+
+
+def _with_spot(accounts: Sequence[Account]) -> set[int]:
+    ids = [account.pk for account in accounts]
+    enabled = Account.objects.filter(pk__in=ids, executors__market=Market.SPOT, executors__is_enabled=True)
+    return set(enabled.values_list("pk", flat=True))
+
+
+async def _read_one(account: Account, watched: Watched, now: datetime, *, with_spot: bool) -> Picture:
+    with priority(Priority.REPORT):
+        gateway = gateway_for(account, Market.FUTURES)
+        orders, stops = await _open_orders(gateway, watched.futures)
+        # Positions are read after the orders: a stop that fired in between shows as flat, not as missing.
+        positions = await gateway.fetch_positions()
+        balance = await gateway.fetch_balance()
+        spot = None
+        if with_spot:
+            spot_gateway = gateway_for(account, Market.SPOT)
+            spot_orders, spot_stops = await _open_orders(spot_gateway, watched.spot)
+            orders, stops = orders + spot_orders, stops + spot_stops
+            spot = await spot_gateway.fetch_balance()
+    return Picture(
+        read_at=now,
+        positions=tuple(positions),
+        orders=tuple(orders),
+        stops=tuple(stops),
+        symbols=watched.futures | watched.spot,
+        balance=balance,
+        spot=spot,
+    )
+
+
+async def _open_orders(
+    gateway: ExchangeGateway, symbols: frozenset[str]
+) -> tuple[list[OrderReport], list[OrderReport]]:
+    orders: list[OrderReport] = []
+    stops: list[OrderReport] = []
+    for symbol in sorted(symbols):
+        orders += await gateway.fetch_open_orders(symbol, is_conditional=False)
+        stops += await gateway.fetch_open_orders(symbol, is_conditional=True)
+    return orders, stops

@@ -1,0 +1,155 @@
+"""Balances and income as last read: written once per successful reading, never invented."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import structlog
+from django.conf import settings
+from django.db import transaction
+
+from accounts.models import Account
+from accounts.services.gateways import gateway_for
+from exchange.budget import Priority, priority
+from exchange.loop import IoLoop
+from exchange.port import IncomeReport, Market
+from trading.domain.states import PositionStatus
+from trading.models import Income, Position
+from trading.services.audits import Picture
+from trading.services.exposure import day_start
+
+READ_SECONDS = 10.0
+INCOME_EVERY = timedelta(hours=1)
+INCOMES_A_TICK = 2
+"""Each weighs 30: the audits go before."""
+
+INCOME_LAG = timedelta(minutes=1)
+"""Settlements reach the income list a little after their hour."""
+
+FUNDING = "FUNDING_FEE"
+SETTLED_ELSEWHERE = frozenset({"REALIZED_PNL", "COMMISSION"})
+"""What our fills already say; counted twice it would be money from nowhere."""
+
+log = structlog.get_logger(__name__)
+
+
+def write_balances(accounts: Sequence[Account], pictures: Mapping[int, Picture]) -> None:
+    """Write each account's money as its picture has it, and its day's baseline at its local midnight.
+
+    Most readings change nothing but their time: those are written together.
+    """
+    read = [account for account in accounts if account.pk in pictures]
+    with transaction.atomic():
+        same: dict[datetime, list[int]] = defaultdict(list)
+        for account in read:
+            picture = pictures[account.pk]
+            same[picture.read_at].append(account.pk)
+            _write_money(account, picture)
+        for read_at, ids in same.items():
+            times = {"balances_at": read_at, "fresh_at": read_at, "audited_at": read_at}
+            Account.objects.filter(pk__in=ids).update(**times)
+
+
+def read_incomes(accounts: Sequence[Account], now: datetime) -> int:
+    """Read funding and transfers of accounts whose last hour is not yet rows; returns how many came."""
+    due = [account for account in accounts if _is_income_due(account, now)]
+    if settings.WEIGHT_LIMIT_PER_MINUTE:
+        due = due[:INCOMES_A_TICK]
+    if not due:
+        return 0
+    answers = IoLoop.current().run_all(
+        [_read_income(account, _since(account, now)) for account in due], READ_SECONDS
+    )
+    count = 0
+    for account, answer in zip(due, answers, strict=True):
+        if isinstance(answer, BaseException):
+            log.warning("income_not_read", account=account.name, error=str(answer)[:200])
+            continue
+        count += _store_income(account, answer)
+        Account.objects.filter(pk=account.pk).update(income_read_at=now - INCOME_LAG)
+    return count
+
+
+def _write_money(account: Account, picture: Picture) -> None:
+    changes: dict[str, object] = {
+        "wallet_balance": picture.balance.wallet,
+        "unrealized_profit": picture.balance.unrealized_profit,
+        "available_balance": picture.balance.available,
+    }
+    if picture.spot is not None:
+        changes |= {"spot_wallet": picture.spot.wallet, "spot_available": picture.spot.available}
+    start = day_start(account, picture.read_at)
+    if account.day_started_at is None or account.day_started_at < start:
+        # What moved before this reading is in it already: counted again, a deposit would be a loss.
+        changes |= {"day_started_at": picture.read_at, "day_baseline_equity": picture.balance.equity}
+    changes = {name: value for name, value in changes.items() if getattr(account, name) != value}
+    for name, value in changes.items():
+        setattr(account, name, value)
+    account.balances_at = account.fresh_at = account.audited_at = picture.read_at
+    if changes:
+        Account.objects.filter(pk=account.pk).update(**changes)
+
+
+def _is_income_due(account: Account, now: datetime) -> bool:
+    """Once after every full hour, for that is when funding is settled."""
+    hour = now.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+    return now >= hour + INCOME_LAG and (account.income_read_at is None or account.income_read_at < hour)
+
+
+def _since(account: Account, now: datetime) -> datetime:
+    return (account.income_read_at or now - INCOME_EVERY * 24) - INCOME_LAG
+
+
+async def _read_income(account: Account, since: datetime) -> Sequence[IncomeReport]:
+    with priority(Priority.REPORT):
+        return await gateway_for(account, Market.FUTURES).fetch_income(since)
+
+
+def _store_income(account: Account, reports: Sequence[IncomeReport]) -> int:
+    fresh = [report for report in reports if report.kind not in SETTLED_ELSEWHERE]
+    known = set(
+        Income.objects.filter(
+            account=account, income_id__in=[report.income_id for report in fresh]
+        ).values_list("kind", "income_id")
+    )
+    rows = [_income(account, report) for report in fresh if (report.kind, report.income_id) not in known]
+    with transaction.atomic():
+        Income.objects.bulk_create(rows, ignore_conflicts=True)
+        for position in {row.position for row in rows if row.position is not None}:
+            _sum_funding(position)
+    return len(rows)
+
+
+def _income(account: Account, report: IncomeReport) -> Income:
+    return Income(
+        account=account,
+        position=_position_at(account, report) if report.kind == FUNDING else None,
+        income_id=report.income_id,
+        kind=report.kind,
+        asset=report.asset,
+        quantity=report.quantity,
+        symbol=report.symbol,
+        at=report.at,
+    )
+
+
+def _position_at(account: Account, report: IncomeReport) -> Position | None:
+    """The position that was open at the settlement."""
+    held = (
+        Position.objects.filter(
+            account=account, market=Market.FUTURES, symbol=report.symbol, opened_at__lte=report.at
+        )
+        .order_by("-opened_at")
+        .first()
+    )
+    if held is None or (
+        held.status == PositionStatus.CLOSED and held.closed_at and held.closed_at < report.at
+    ):
+        return None
+    return held
+
+
+def _sum_funding(position: Position) -> None:
+    rows = Income.objects.filter(position=position, kind=FUNDING).values_list("quantity", flat=True)
+    Position.objects.filter(pk=position.pk).update(funding=sum(rows, Decimal(0)))

@@ -1,0 +1,35 @@
+"""Bells: ids of rows that have something due, returned by services and rung by tasks.
+
+A lost bell costs seconds, never an order: the sweeper finds the same rows by their state.
+"""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Bells:
+    """Row ids by what is due for them.
+
+    `entries`, `exits`: orders PENDING to be sent (exits include stops); `resolve`: orders to look up;
+    `cancel`: resting orders to cancel; `positions`: positions to protect or check;
+    `allocations`: allocations to offer to the secondary executor; `decisions`: decisions to settle.
+    """
+
+    entries: list[int] = field(default_factory=list)
+    exits: list[int] = field(default_factory=list)
+    resolve: list[int] = field(default_factory=list)
+    cancel: list[int] = field(default_factory=list)
+    positions: list[int] = field(default_factory=list)
+    allocations: list[int] = field(default_factory=list)
+    decisions: list[int] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        """Whether anything is due."""
+        return any(getattr(self, name) for name in self.__dataclass_fields__)
+
+    def add(self, other: "Bells") -> "Bells":
+        """Merge another's ids into these, each id once, in order."""
+        for name in self.__dataclass_fields__:
+            mine: list[int] = getattr(self, name)
+            mine.extend(i for i in getattr(other, name) if i not in mine)
+        return self

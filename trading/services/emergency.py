@@ -1,0 +1,253 @@
+"""Stop everything: halt entries, cancel orders, flatten, prove flat, resume. Each level includes the last.
+
+1. A halt is a row before anything else happens; every sender reads it right before it sends.
+2. A protective stop of an open position is never cancelled here: stops go when flat is proven.
+3. Flat is what the exchange says on a fresh reading, not what our rows hope.
+4. Foreign positions are named, never closed, unless the operator says so.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+import structlog
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Max, Q, QuerySet
+
+from accounts.models import Account
+from alerts.models import Severity
+from alerts.services import clear_alert, raise_alert
+from exchange.port import Market, PositionReport
+from trading.domain.states import AT_EXCHANGE, OPEN, CloseReason, HaltLevel, OrderPurpose, PositionStatus
+from trading.models import Halt, Order, Position
+from trading.models.operations import HaltScope
+from trading.services import halts, intents, pictures
+from trading.services.bells import Bells
+from trading.services.halts import LEVELS, Reach
+
+log = structlog.get_logger(__name__)
+
+
+def raise_halt(
+    scope: str,
+    level: str,
+    reason: str,
+    by: str,
+    now: datetime,
+    *,
+    is_automatic: bool = False,
+    code: str = "",
+    includes_foreign: bool = False,
+) -> tuple[Halt, Bells]:
+    """Halt a scope at a level and start what the level asks; the same standing halt is raised once.
+
+    `scope` is ``desk``, ``group:<name>``, ``account:<name>`` or ``symbol:<symbol>``. Raises `ScopeUnknown`.
+    """
+    reach = halts.read_reach(scope)
+    standing = _standing_like(reach, HaltLevel(level), code)
+    if standing is not None and includes_foreign:
+        _include_foreign(standing)
+    halt = standing or Halt.objects.create(
+        scope=reach.scope,
+        target=reach.target,
+        level=level,
+        code=code,
+        reason=reason[:300],
+        raised_by=by,
+        is_automatic=is_automatic,
+        raised_at=now,
+        result={"symbols": list(reach.symbols), "includes_foreign": includes_foreign, "accounts": {}},
+    )
+    log.warning("halt_raised", scope=str(halt), level=level, by=by, code=code)
+    raise_alert(f"halt:{halt.pk}", Severity.CRITICAL, "HALT", f"{halt}: {reason}"[:500], now=now)
+    return halt, carry_out(halt, now)
+
+
+def carry_out(halt: Halt, now: datetime) -> Bells:
+    """Do what the halt's level asks, as far as it can go now; safe to repeat."""
+    bells = Bells()
+    if LEVELS.index(HaltLevel(halt.level)) >= LEVELS.index(HaltLevel.CANCEL_ORDERS):
+        bells.cancel.extend(_cancellable(halt).values_list("pk", flat=True))
+    if halt.level == HaltLevel.FLATTEN:
+        # Only the intents are written here: a web process that holds no keys must be able to flatten.
+        for pk in open_positions(halt).values_list("pk", flat=True):
+            intents.intend_close(pk, reason=CloseReason.FLATTEN, now=now)
+            bells.positions.append(pk)
+    return bells
+
+
+def continue_flattening(now: datetime) -> Bells:
+    """Drive every standing flatten to proof: close what is open, read again, record what is left and why."""
+    bells = Bells()
+    flattening = Halt.objects.filter(resumed_at__isnull=True, level=HaltLevel.FLATTEN)
+    for halt in flattening:
+        # What fills after the proof, an order found late, is closed like the rest.
+        if not halt.result.get("flat_at") or open_positions(halt).exists():
+            bells.add(carry_out(halt, now))
+            prove_flat(halt, now)
+    return bells
+
+
+def prove_flat(halt: Halt, now: datetime) -> bool:
+    """Read the exchange again and write each account's residuals and seconds to flat; True when all are."""
+    accounts = accounts_in(halt)
+    read = pictures.positions_of(accounts)
+    outcome: dict[str, Any] = dict(halt.result.get("accounts", {}))
+    for account in accounts:
+        outcome[account.name] = _account_result(halt, account, read.get(account.pk), outcome)
+    halt.result["accounts"] = outcome
+    is_flat = all(result["is_flat"] for result in outcome.values())
+    halt.result.pop("flat_at", None)
+    if is_flat:
+        halt.result["flat_at"] = now.isoformat()
+        halt.result["seconds_to_flat"] = max(
+            (one["seconds_to_flat"] for one in outcome.values()), default=0.0
+        )
+    halt.save(update_fields=["result"])
+    return is_flat
+
+
+def resume(scope: str, reason: str, by: str, now: datetime) -> int:
+    """Lift the standing halts of exactly this scope; returns how many. Raises `ScopeUnknown`."""
+    reach = halts.read_reach(scope)
+    standing = Halt.objects.filter(scope=reach.scope, target=reach.target, resumed_at__isnull=True)
+    return lift(standing, reason, by, now)
+
+
+def lift(standing: QuerySet[Halt], reason: str, by: str, now: datetime) -> int:
+    """End these halts and their alerts; returns how many."""
+    lifted = list(standing)
+    for halt in lifted:
+        halt.resumed_at, halt.resumed_by, halt.resume_reason = now, by, reason[:300]
+        halt.save(update_fields=["resumed_at", "resumed_by", "resume_reason"])
+        clear_alert(f"halt:{halt.pk}", now=now)
+        log.warning("halt_resumed", scope=str(halt), by=by)
+    return len(lifted)
+
+
+def accounts_in(halt: Halt) -> list[Account]:
+    """The accounts of this desk's mode that a halt reaches, archived ones left out."""
+    accounts = Account.objects.filter(archived_at__isnull=True, mode=settings.MODE).select_related("group")
+    if halt.scope == HaltScope.GROUP:
+        return list(accounts.filter(group__name=halt.target))
+    if halt.scope == HaltScope.ACCOUNT:
+        return list(accounts.filter(name=halt.target))
+    return list(accounts)
+
+
+def open_positions(halt: Halt) -> QuerySet[Position]:
+    """The open positions a flatten closes; foreign ones only when the operator included them."""
+    held = Position.objects.filter(status=PositionStatus.OPEN).filter(_reached(halt))
+    return held if halt.result.get("includes_foreign") else held.filter(is_foreign=False)
+
+
+def _standing_like(reach: Reach, level: HaltLevel, code: str) -> Halt | None:
+    return Halt.objects.filter(
+        scope=reach.scope, target=reach.target, level=level, code=code, resumed_at__isnull=True
+    ).first()
+
+
+def _include_foreign(halt: Halt) -> None:
+    """The operator has seen the foreign positions named and wants them gone too."""
+    halt.result["includes_foreign"] = True
+    halt.result.pop("flat_at", None)
+    halt.save(update_fields=["result"])
+
+
+def _cancellable(halt: Halt) -> QuerySet[Order]:
+    """Entries still unsent or resting. Stops are not in it: they are what keeps a position safe meanwhile."""
+    return Order.objects.filter(purpose=OrderPurpose.ENTRY, status__in=OPEN).filter(_reached(halt))
+
+
+def _reached(halt: Halt) -> Q:
+    if halt.scope == HaltScope.GROUP:
+        return Q(account__group__name=halt.target)
+    if halt.scope == HaltScope.ACCOUNT:
+        return Q(account__name=halt.target)
+    if halt.scope == HaltScope.SYMBOL:
+        return Q(symbol__in=halt.result.get("symbols", [halt.target]))
+    return Q()
+
+
+def _account_result(
+    halt: Halt,
+    account: Account,
+    read: Iterable[PositionReport] | None,
+    before: dict[str, Any],
+) -> dict[str, Any]:
+    """What one account still holds by the exchange's word. Unread is not flat."""
+    if read is None:
+        return {"is_flat": False, "residuals": [{"reason": "UNREACHABLE"}]}
+    foreign = _foreign_symbols(account)
+    covered = halt.result.get("symbols") or None
+    residuals, named = [], []
+    for report in read:
+        if covered and report.symbol not in covered:
+            continue
+        entry = {"symbol": report.symbol, "is_long": report.is_long, "quantity": str(report.quantity)}
+        if report.symbol in foreign and not halt.result.get("includes_foreign"):
+            named.append(entry)
+        else:
+            residuals.append({**entry, "reason": _residual_reason(account, report)})
+    residuals += _spot_residuals(halt, account) + _unresolved(halt, account)
+    known = before.get(account.name, {})
+    result: dict[str, Any] = {"is_flat": not residuals, "residuals": residuals, "foreign": named}
+    if not residuals:
+        result["seconds_to_flat"] = known.get("seconds_to_flat", _seconds_to_flat(halt, account))
+    return result
+
+
+def _seconds_to_flat(halt: Halt, account: Account) -> float:
+    """From the halt to the end of the account's last exit, by the desk's clock; 0 where nothing was open."""
+    exits = Order.objects.filter(
+        _reached(halt), account=account, purpose=OrderPurpose.EXIT, finished_at__gte=halt.raised_at
+    )
+    last = exits.aggregate(last=Max("finished_at"))["last"]
+    return 0.0 if last is None else float((last - halt.raised_at).total_seconds())
+
+
+def _foreign_symbols(account: Account) -> set[str]:
+    return set(
+        Position.objects.filter(account=account, status=PositionStatus.OPEN, is_foreign=True).values_list(
+            "symbol", flat=True
+        )
+    )
+
+
+def _residual_reason(account: Account, report: PositionReport) -> str:
+    live = (
+        Order.objects.filter(account=account, symbol=report.symbol, purpose=OrderPurpose.EXIT)
+        .order_by("-id")
+        .first()
+    )
+    if live is None:
+        return "NOT_ORDERED"
+    return live.code or str(live.status)
+
+
+def _spot_residuals(halt: Halt, account: Account) -> list[dict[str, Any]]:
+    """Spot positions are the fold of our fills; a wallet balance is never ours to sell."""
+    held = open_positions(halt).filter(account=account, market=Market.SPOT)
+    return [
+        {"symbol": position.symbol, "is_long": True, "quantity": str(position.quantity), "reason": "CLOSING"}
+        for position in held
+    ]
+
+
+def _unresolved(halt: Halt, account: Account) -> list[dict[str, Any]]:
+    """Entries the exchange may have: while their fate is open, flat is not proven."""
+    entries = Order.objects.filter(_reached(halt), account=account, purpose=OrderPurpose.ENTRY)
+    return [
+        {"symbol": order.symbol, "quantity": str(order.quantity), "reason": f"ENTRY_{order.status}"}
+        for order in entries.filter(status__in=AT_EXCHANGE)
+    ]
+
+
+@transaction.atomic
+def raise_once(scope: str, code: str, reason: str, now: datetime) -> tuple[Halt, Bells] | None:
+    """Raise an automatic entry halt unless one of this code stands in the scope; None when it does."""
+    reach = halts.read_reach(scope)
+    if _standing_like(reach, HaltLevel.HALT_ENTRIES, code) is not None:
+        return None
+    return raise_halt(scope, HaltLevel.HALT_ENTRIES, reason, "desk", now, is_automatic=True, code=code)

@@ -1,0 +1,228 @@
+"""Looking up: the only step after an unclear answer, and the way rows learn what streams did not tell.
+
+Absence is concluded only after three successful looks in both stores over the receive window plus 5 s,
+with no foreign execution on the symbol meanwhile. A full close is the one exception: reduce-only, it may be
+tried again after one look and one read of the position, for it can close nothing twice.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+from django.db.models import F
+from django.utils import timezone
+
+from accounts.services.gateways import gateway_for
+from alerts.models import Severity
+from alerts.services import clear_alert, raise_alert
+from exchange.budget import Priority, priority
+from exchange.errors import GatewayError
+from exchange.loop import IoLoop
+from exchange.port import ExchangeGateway, FillReport, Market, OrderReport, OrderSide, ReportStatus
+from trading.domain.states import ExpireCode, OrderPurpose, OrderStatus
+from trading.models import Fill, Order
+from trading.services.bells import Bells
+from trading.services.execution import recording
+from trading.services.fills import record_fills
+
+log = structlog.get_logger(__name__)
+
+BACK_OFF_SECONDS = (0.3, 1.0, 2.0, 4.0, 5.0)
+LOOKS_FOR_ABSENCE = 3
+ABSENCE_SPAN = timedelta(seconds=10)
+ALARM_AFTER = timedelta(seconds=60)
+LOOK_SECONDS = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One successful look in both stores: what was found, its executions, and whether strangers traded."""
+
+    report: OrderReport | None
+    fills: Sequence[FillReport] = ()
+    unexplained: Sequence[FillReport] = ()
+    is_position_open: bool = False
+
+
+def resolve(order_ids: Sequence[int], now: datetime) -> Bells:
+    """Look up orders whose fate is unclear: UNKNOWN ones, and SUBMITTED ones whose sender is gone."""
+    wall = timezone.now()
+    Order.objects.filter(pk__in=order_ids, status=OrderStatus.SUBMITTED, lease_until__lt=wall).update(
+        status=OrderStatus.UNKNOWN, code="SENDER_GONE", unknown_since=wall, lease_until=None
+    )
+    unknown = _rows(order_ids, frozenset({OrderStatus.UNKNOWN}))
+    ripe = [order for order in unknown if order.due_at is None or order.due_at <= wall]
+    bells = _look_at(ripe, now)
+    bells.resolve.extend(order.pk for order in unknown if order not in ripe)
+    return bells
+
+
+def refresh(order_ids: Sequence[int], now: datetime) -> Bells:
+    """Read orders the exchange is known to have had, and the executions still missing from our rows."""
+    known = _rows(order_ids, frozenset({OrderStatus.ACKNOWLEDGED, OrderStatus.PARTIALLY_FILLED})) + list(
+        Order.objects.filter(
+            pk__in=order_ids,
+            fills_complete=False,
+            status__in=[OrderStatus.FILLED, OrderStatus.EXPIRED, OrderStatus.CANCELLED],
+        ).select_related("account", "allocation__decision", "position")
+    )
+    return _look_at(known, now)
+
+
+def _rows(order_ids: Sequence[int], statuses: frozenset[OrderStatus]) -> list[Order]:
+    return list(
+        Order.objects.filter(pk__in=order_ids, status__in=statuses).select_related(
+            "account", "allocation__decision", "position"
+        )
+    )
+
+
+def _look_at(orders: Sequence[Order], now: datetime) -> Bells:
+    looking: list[tuple[Order, ExchangeGateway]] = []
+    for order in orders:
+        try:
+            looking.append((order, gateway_for(order.account, Market(order.market))))
+        except GatewayError as error:
+            _postpone(order, error)
+    looks = IoLoop.current().run_all([_look(order, gateway) for order, gateway in looking], LOOK_SECONDS)
+    bells = Bells()
+    for (order, _), look in zip(looking, looks, strict=True):
+        if isinstance(look, Look):
+            bells.add(_conclude(order, look, now))
+        else:
+            bells.add(_postpone(order, look))
+    return bells
+
+
+async def _look(order: Order, gateway: ExchangeGateway) -> Look:
+    """Ask both stores; a conditional order that fired is followed to the ordinary order it became."""
+    with priority(Priority.LOOKUP):
+        return await _look_in_both(order, gateway)
+
+
+async def _look_in_both(order: Order, gateway: ExchangeGateway) -> Look:
+    name = order.client_order_id
+    report = await gateway.fetch_order(order.symbol, name, is_conditional=order.is_conditional)
+    if report is None and order.status == OrderStatus.UNKNOWN:
+        report = await gateway.fetch_order(order.symbol, name, is_conditional=not order.is_conditional)
+    if report is not None and report.status == ReportStatus.TRIGGERED:
+        report = await _follow(order, gateway, report)
+    if report is not None:
+        return Look(report, await _fills(order, gateway, report))
+    if order.status != OrderStatus.UNKNOWN:
+        return Look(None)
+    since = order.submitted_at or timezone.now() - ABSENCE_SPAN
+    strangers = await gateway.fetch_fills(order.symbol, since=since - timedelta(seconds=1))
+    return Look(None, unexplained=strangers, is_position_open=await _is_open(order, gateway))
+
+
+async def _follow(order: Order, gateway: ExchangeGateway, fired: OrderReport) -> OrderReport:
+    """The ordinary order a fired stop became: it carries the same client id, in the other store."""
+    became = await gateway.fetch_order(order.symbol, order.client_order_id, is_conditional=False)
+    return became or fired
+
+
+async def _fills(order: Order, gateway: ExchangeGateway, report: OrderReport) -> Sequence[FillReport]:
+    # A futures stop that fired fills under another id; a spot stop stays one order in one store.
+    is_elsewhere = report.is_conditional and order.market == Market.FUTURES
+    if report.filled_quantity <= order.filled_quantity or is_elsewhere:
+        return ()
+    return await gateway.fetch_fills(order.symbol, exchange_order_id=report.exchange_order_id)
+
+
+async def _is_open(order: Order, gateway: ExchangeGateway) -> bool:
+    if not _is_full_close(order):
+        return False
+    is_long = order.side == OrderSide.SELL
+    held = await gateway.fetch_positions()
+    return any(one.symbol == order.symbol and one.is_long == is_long for one in held)
+
+
+def _conclude(order: Order, look: Look, now: datetime) -> Bells:
+    if look.report is None:
+        return _note_absence(order, look, now) if order.status == OrderStatus.UNKNOWN else _rest(order)
+    filled = sum(fill.quantity for fill in look.fills) + (order.filled_quantity if not look.fills else 0)
+    bells = recording.apply_report(order, look.report, now, fills_known=filled >= look.report.filled_quantity)
+    if look.fills:
+        bells.add(record_fills(order.account, Market(order.market), look.fills, now))
+    clear_alert(f"unknown:{order.client_order_id}", now=now)
+    return bells
+
+
+def _rest(order: Order) -> Bells:
+    """One look without an acknowledged order proves nothing; look again later."""
+    Order.objects.filter(pk=order.pk).update(due_at=timezone.now() + timedelta(seconds=5))
+    return Bells()
+
+
+def _note_absence(order: Order, look: Look, now: datetime) -> Bells:
+    wall = timezone.now()
+    looks = order.looks + 1
+    first = order.first_look_at or wall
+    Order.objects.filter(pk=order.pk, status=OrderStatus.UNKNOWN).update(
+        looks=F("looks") + 1, first_look_at=first, due_at=wall + _back_off(looks)
+    )
+    # Sent again, a full close cannot close more than is there.
+    if look.is_position_open or (
+        looks >= LOOKS_FOR_ABSENCE and wall - first >= ABSENCE_SPAN and not _has_unexplained(order, look)
+    ):
+        clear_alert(f"unknown:{order.client_order_id}", now=now)
+        return recording.end_unplaced(
+            order, OrderStatus.EXPIRED, ExpireCode.NOT_PLACED, "", now, offer_on=True
+        )
+    _alarm(order, wall, now)
+    return Bells(resolve=[order.pk])
+
+
+def _is_full_close(order: Order) -> bool:
+    """Whether all of the position is meant to go, by an order that can open nothing."""
+    if order.purpose != OrderPurpose.EXIT or not (order.reduce_only or order.position_side):
+        return False
+    return order.position is not None and bool(order.position.closing_for)
+
+
+def _has_unexplained(order: Order, look: Look) -> bool:
+    """Whether somebody traded the symbol this way since the send: it may have been this very order."""
+    same_way = {fill.trade_id for fill in look.unexplained if fill.side == order.side}
+    if not same_way:
+        return False
+    known = set(
+        Fill.objects.filter(
+            account_id=order.account_id,
+            symbol=order.symbol,
+            market=order.market,
+            trade_id__in=same_way,
+        ).values_list("trade_id", flat=True)
+    )
+    return bool(same_way - known)
+
+
+def _postpone(order: Order, error: BaseException) -> Bells:
+    """A failed look is no look: it counts for nothing and is made again."""
+    wall = timezone.now()
+    Order.objects.filter(pk=order.pk).update(due_at=wall + _back_off(order.looks + 1))
+    log.warning("lookup_failed", client_order_id=order.client_order_id, error=type(error).__name__)
+    if order.status == OrderStatus.UNKNOWN:
+        _alarm(order, wall, wall)
+        return Bells(resolve=[order.pk])
+    return Bells()
+
+
+def _alarm(order: Order, wall: datetime, now: datetime) -> None:
+    if order.unknown_since is None or wall - order.unknown_since < ALARM_AFTER:
+        return
+    raise_alert(
+        f"unknown:{order.client_order_id}",
+        Severity.CRITICAL,
+        "OUTCOME_UNKNOWN",
+        f"Order {order.client_order_id} on {order.symbol}: the exchange has not said for over 60 s whether it"
+        " exists. Its exposure stays reserved and nothing is sent in its place.",
+        account=order.account.name,
+        symbol=order.symbol,
+        now=now,
+    )
+
+
+def _back_off(looks: int) -> timedelta:
+    return timedelta(seconds=BACK_OFF_SECONDS[min(looks, len(BACK_OFF_SECONDS) - 1)])

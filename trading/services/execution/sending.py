@@ -1,0 +1,121 @@
+"""Sending: the claimed orders leave together, and their answers are recorded together."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import structlog
+
+from accounts.services.gateways import gateway_for
+from exchange.budget import Priority, priority
+from exchange.errors import GatewayError, OrderRejected, OutcomeUnknown, ReadFailed
+from exchange.loop import IoLoop
+from exchange.port import ExchangeGateway, Market, OrderRequest, OrderSide, OrderType
+from trading.domain.states import OrderPurpose
+from trading.models import Order
+from trading.services import circuit
+from trading.services.bells import Bells
+from trading.services.execution import claiming, recording
+from trading.services.execution.answers import Answer
+
+log = structlog.get_logger(__name__)
+
+SEND_SECONDS = 30.0
+"""Longer than any deadline of one request; whoever has not answered by then is unknown."""
+
+PRIORITY_OF: dict[str, Priority] = {
+    OrderPurpose.EXIT: Priority.EXIT,
+    OrderPurpose.HARD_STOP: Priority.PROTECTION,
+    OrderPurpose.WORKING_STOP: Priority.PROTECTION,
+    OrderPurpose.ENTRY: Priority.ENTRY,
+}
+
+
+def submit(order_ids: Sequence[int], now: datetime) -> Bells:
+    """Claim, send and record a chunk of orders. Twice is harmless: the second finds nothing to claim."""
+    sendable, ended = claiming.drop_unsendable(claiming.claim(order_ids), now)
+    submitted = claiming.mark_submitted(sendable)
+    answers = send_all(submitted)
+    bells = recording.record(answers, now)
+    bells.decisions.extend(_decisions_of(ended))
+    refused = [answer.order for answer in answers if isinstance(answer.error, OrderRejected)]
+    for decision_id in _decisions_of(refused):
+        bells.add(circuit.stop_if_same_code(decision_id, now))
+    return bells
+
+
+def send_all(orders: Sequence[Order]) -> list[Answer]:
+    """Send every order at once and wait for every answer, in the order given."""
+    answers: dict[int, Answer] = {}
+    departing: list[tuple[Order, ExchangeGateway]] = []
+    for order in orders:
+        try:
+            departing.append((order, gateway_for(order.account, Market(order.market))))
+        except GatewayError as error:  # no key, no gateway: certainly nothing left
+            answers[order.pk] = Answer(order, error=OrderRejected(error.code, error.message))
+    arrived = IoLoop.current().run_all([_send(order, gateway) for order, gateway in departing], SEND_SECONDS)
+    for (order, _), answer in zip(departing, arrived, strict=True):
+        answers[order.pk] = answer if isinstance(answer, Answer) else Answer(order, error=_unforeseen(answer))
+    return [answers[order.pk] for order in orders]
+
+
+def _decisions_of(orders: Sequence[Order]) -> list[int]:
+    return sorted({order.allocation.decision_id for order in orders if order.allocation is not None})
+
+
+def request_of(order: Order) -> OrderRequest:
+    """The request exactly as the committed row describes it, its timestamp included."""
+    if order.request_timestamp_ms is None:
+        message = f"order {order.client_order_id} has no committed request timestamp"
+        raise ValueError(message)
+    return OrderRequest(
+        client_order_id=order.client_order_id,
+        symbol=order.symbol,
+        side=OrderSide(order.side),
+        type=OrderType(order.type),
+        quantity=order.quantity,
+        timestamp_ms=order.request_timestamp_ms,
+        price=order.price,
+        trigger_price=order.trigger_price,
+        reduce_only=order.reduce_only,
+        close_position=order.close_position,
+        position_side=order.position_side or None,
+    )
+
+
+async def _send(order: Order, gateway: ExchangeGateway) -> Answer:
+    log.info(
+        "order_sent", client_order_id=order.client_order_id, account=order.account.name, symbol=order.symbol
+    )
+    with priority(PRIORITY_OF[order.purpose]):
+        return await _ask(order, gateway)
+
+
+async def _ask(order: Order, gateway: ExchangeGateway) -> Answer:
+    try:
+        report = await gateway.submit_order(request_of(order))
+    except GatewayError as error:
+        return Answer(order, error=error)
+    answer = Answer(order, report=report)
+    if report.filled_quantity > 0:
+        await _read_fills(gateway, answer)
+    return answer
+
+
+async def _read_fills(gateway: ExchangeGateway, answer: Answer) -> None:
+    """Fetch the executions behind an answer; the answer itself says nothing of prices."""
+    if answer.report is None:
+        return
+    try:
+        answer.fills = await gateway.fetch_fills(
+            answer.order.symbol, exchange_order_id=answer.report.exchange_order_id
+        )
+    except ReadFailed:
+        return  # the sweeper reads them again: `fills_complete` stays False
+
+
+def _unforeseen(error: BaseException) -> GatewayError:
+    """Whatever was not foreseen may have happened after the bytes left."""
+    if isinstance(error, GatewayError):
+        return error
+    log.error("order_send_failed", error=type(error).__name__, detail=str(error)[:200])
+    return OutcomeUnknown(type(error).__name__.upper()[:40])

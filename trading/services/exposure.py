@@ -1,0 +1,264 @@
+"""What accounts hold, owe and have at stake, loaded for many accounts in a handful of queries.
+
+Money in quote units. A wallet is one market's money; risk and counts are the whole account's.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import TypeVar
+from zoneinfo import ZoneInfo
+
+from django.db.models import Q, QuerySet
+
+from accounts.models import Account
+from exchange.port import Market, OrderSide
+from trading.domain.limits import Limits
+from trading.domain.percent import ZERO, profit
+from trading.domain.sizing import loss_at_stop
+from trading.domain.states import OPEN, OrderPurpose, OrderStatus, PositionStatus
+from trading.models import Fill, Income, Order, Position
+from trading.services.market import TAKER_FEES
+
+Row = TypeVar("Row", Position, Order, Fill, Income)
+
+LONGEST_DAY = timedelta(hours=25)
+TRANSFERS = ("TRANSFER", "INTERNAL_TRANSFER", "DEPOSIT", "WITHDRAW")
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """One open position as the gate weighs it; `risk` is the loss at its stop with costs, never below 0."""
+
+    symbol: str
+    base: str
+    market: Market
+    is_long: bool
+    notional: Decimal
+    margin: Decimal
+    risk: Decimal
+    unrealized_profit: Decimal
+    opened_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class InFlight:
+    """One entry that may still become a position, with what it reserves."""
+
+    symbol: str
+    base: str
+    market: Market
+    is_long: bool
+    is_unknown: bool
+    margin: Decimal
+    risk: Decimal
+    notional: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Wallet:
+    """One market's money of an account, the newest reading carried forward by what happened since.
+
+    `available` lacks what entries in flight reserve and what positions younger than the reading use.
+    """
+
+    wallet: Decimal
+    unrealized: Decimal
+    available: Decimal
+
+    @property
+    def equity(self) -> Decimal:
+        """Wallet plus unrealised profit."""
+        return self.wallet + self.unrealized
+
+
+@dataclass(slots=True)
+class Exposure:
+    """Everything one account has at stake."""
+
+    held: list[Held] = field(default_factory=list)
+    in_flight: list[InFlight] = field(default_factory=list)
+    wallets: dict[Market, Wallet] = field(default_factory=dict)
+    entries_today: int = 0
+    day_profit: Decimal | None = None
+
+    def risk(self, *, is_long: bool | None = None) -> Decimal:
+        """Open risk and risk in flight, of one side or both."""
+        stakes: list[Held | InFlight] = [*self.held, *self.in_flight]
+        return sum((stake.risk for stake in stakes if is_long is None or stake.is_long == is_long), ZERO)
+
+    def notional(self, base: str | None = None) -> Decimal:
+        """Notional held and in flight, of one base asset or all."""
+        stakes: list[Held | InFlight] = [*self.held, *self.in_flight]
+        return sum((stake.notional for stake in stakes if base is None or stake.base == base), ZERO)
+
+
+def day_start(account: Account, now: datetime) -> datetime:
+    """The last midnight in the account's zone, in UTC."""
+    local = now.astimezone(ZoneInfo(account.time_zone))
+    return local.replace(hour=0, minute=0, second=0, microsecond=0).astimezone(UTC)
+
+
+def exposures(
+    accounts: Sequence[Account],
+    limits: Mapping[int, Limits],
+    mark_prices: Mapping[str, Decimal],
+    now: datetime,
+) -> dict[int, Exposure]:
+    """The exposure of every account by its id, in a number of queries that does not grow with the accounts.
+
+    A position without a mark price is weighed at its entry price.
+    """
+    rows = _Rows.load(accounts, now)
+    return {
+        account.pk: _exposure(account, limits[account.pk], mark_prices, rows, now) for account in accounts
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """The rows by account; `entered` is when each share that filled something since yesterday was ordered."""
+
+    positions: Mapping[int, Sequence[Position]]
+    in_flight: Mapping[int, Sequence[Order]]
+    entered: Mapping[int, Mapping[int, datetime]]
+    fills: Mapping[int, Sequence[Fill]]
+    transfers: Mapping[int, Sequence[Income]]
+
+    @classmethod
+    def load(cls, accounts: Sequence[Account], now: datetime) -> "_Rows":
+        since = now - LONGEST_DAY
+        mine = Q(account__in=[account.pk for account in accounts])
+        entries = Order.objects.filter(mine, purpose=OrderPurpose.ENTRY).order_by()
+        read_at = min((account.balances_at for account in accounts if account.balances_at), default=now)
+        return cls(
+            positions=_by_account(Position.objects.filter(mine, status=PositionStatus.OPEN)),
+            in_flight=_by_account(entries.filter(status__in=sorted(OPEN))),
+            entered=_entered(entries.filter(created_at__gte=since, filled_quantity__gt=0)),
+            fills=_by_account(Fill.objects.filter(mine, filled_at__gt=read_at).order_by()),
+            transfers=_by_account(Income.objects.filter(mine, at__gte=since, kind__in=TRANSFERS)),
+        )
+
+
+def _by_account(rows: Iterable[Row]) -> dict[int, list[Row]]:
+    grouped: dict[int, list[Row]] = defaultdict(list)
+    for row in rows:
+        grouped[row.account_id].append(row)
+    return grouped
+
+
+def _entered(entries: QuerySet[Order]) -> dict[int, dict[int, datetime]]:
+    grouped: dict[int, dict[int, datetime]] = defaultdict(dict)
+    for account_id, allocation_id, created_at in entries.values_list(
+        "account_id", "allocation_id", "created_at"
+    ):
+        grouped[account_id][allocation_id or 0] = created_at
+    return grouped
+
+
+def _exposure(
+    account: Account, limits: Limits, mark_prices: Mapping[str, Decimal], rows: _Rows, now: datetime
+) -> Exposure:
+    in_flight, start = rows.in_flight.get(account.pk, ()), day_start(account, now)
+    entered = {share for share, at in rows.entered.get(account.pk, {}).items() if at >= start}
+    exposure = Exposure(
+        held=[_held(position, limits, mark_prices) for position in rows.positions.get(account.pk, ())],
+        in_flight=[_in_flight(order) for order in in_flight],
+        entries_today=len(
+            entered | {order.allocation_id for order in in_flight if order.created_at >= start}
+        ),
+    )
+    exposure.wallets = {
+        market: wallet
+        for market in Market
+        if (wallet := _wallet(account, market, exposure, rows)) is not None
+    }
+    exposure.day_profit = _day_profit(account, exposure, rows.transfers.get(account.pk, ()), start)
+    return exposure
+
+
+def _held(position: Position, limits: Limits, mark_prices: Mapping[str, Decimal]) -> Held:
+    mark, market = mark_prices.get(position.symbol, position.entry_price), Market(position.market)
+    return Held(
+        symbol=position.symbol,
+        base=position.base,
+        market=market,
+        is_long=position.is_long,
+        notional=position.quantity * mark,
+        margin=position.quantity * position.entry_price / position.leverage,
+        risk=_risk(position, limits, TAKER_FEES[market]),
+        unrealized_profit=profit(
+            is_long=position.is_long, quantity=position.quantity, entry_price=position.entry_price, price=mark
+        ),
+        opened_at=position.opened_at,
+    )
+
+
+def _risk(position: Position, limits: Limits, taker_fee: Decimal) -> Decimal:
+    if position.stop_price is None:
+        # Nothing but the liquidation would end it, and that takes the whole margin.
+        return position.quantity * position.entry_price / position.leverage
+    return loss_at_stop(
+        position.quantity,
+        is_long=position.is_long,
+        entry_price=position.entry_price,
+        stop_price=position.stop_price,
+        taker_fee=taker_fee,
+        slippage=limits.stop_slippage,
+    )
+
+
+def _in_flight(order: Order) -> InFlight:
+    return InFlight(
+        symbol=order.symbol,
+        base=order.base,
+        market=Market(order.market),
+        is_long=order.side == OrderSide.BUY,
+        is_unknown=order.status == OrderStatus.UNKNOWN,
+        margin=order.reserved_margin,
+        risk=order.reserved_risk,
+        notional=order.reserved_notional,
+    )
+
+
+def _wallet(account: Account, market: Market, exposure: Exposure, rows: _Rows) -> Wallet | None:
+    is_futures = market == Market.FUTURES
+    wallet = account.wallet_balance if is_futures else account.spot_wallet
+    available = account.available_balance if is_futures else account.spot_available
+    if wallet is None or available is None or account.balances_at is None:
+        return None
+    read_at = account.balances_at
+    held = [position for position in exposure.held if position.market == market]
+    since = [
+        fill for fill in rows.fills.get(account.pk, ()) if fill.market == market and fill.filled_at > read_at
+    ]
+    # On spot a position was paid for from the wallet; on futures only its margin is set aside.
+    paid = ZERO if is_futures else sum((p.margin for p in held if p.opened_at <= read_at), ZERO)
+    realized = sum((fill.realized_profit - _fee(fill) for fill in since), ZERO)
+    claimed = sum((order.margin for order in exposure.in_flight if order.market == market), ZERO)
+    younger = sum((position.margin for position in held if position.opened_at > read_at), ZERO)
+    return Wallet(
+        wallet=wallet + realized + paid,
+        unrealized=sum((position.unrealized_profit for position in held), ZERO),
+        available=available + min(realized, ZERO) - claimed - younger,
+    )
+
+
+def _fee(fill: Fill) -> Decimal:
+    """The fee in quote units; a spot fee is taken in the asset bought."""
+    is_quote = fill.fee_asset in {"", "USDT", "USDC"}
+    return fill.fee if is_quote else fill.fee * fill.price
+
+
+def _day_profit(
+    account: Account, exposure: Exposure, transfers: Sequence[Income], midnight: datetime
+) -> Decimal | None:
+    """Equity now against today's baseline, transfers since it taken out; None where today has none yet."""
+    money = exposure.wallets.get(Market.FUTURES) or exposure.wallets.get(Market.SPOT)
+    baseline, since = account.day_baseline_equity, account.day_started_at
+    if money is None or baseline is None or since is None or since < midnight:
+        return None
+    moved = sum((transfer.quantity for transfer in transfers if transfer.at > since), ZERO)
+    return money.equity - baseline - moved

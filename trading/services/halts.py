@@ -1,0 +1,118 @@
+"""Halts as they stand now. Read from the database at every use: a cached halt is an order too many.
+
+One raised after the reader's work began counts too, so the reader's `now` bounds nothing.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from accounts.models import Account, AccountGroup
+from exchange.errors import ReadFailed
+from exchange.port import Market
+from trading.domain.states import HaltLevel
+from trading.models import Halt, Order
+from trading.models.operations import HaltScope
+from trading.services import market
+
+LEVELS = (HaltLevel.HALT_ENTRIES, HaltLevel.CANCEL_ORDERS, HaltLevel.FLATTEN)
+
+
+class ScopeUnknown(ValueError):
+    """The words name no part of this desk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What a halt covers: a scope, its name in the rows, and for a symbol every market symbol of its coin."""
+
+    scope: HaltScope
+    target: str = ""
+    symbols: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HaltBoard:
+    """Every standing halt at one moment. Each level includes the ones before: any of them stops entries."""
+
+    halts: tuple[Halt, ...]
+
+    def level_for(self, account: Account, symbol: str) -> HaltLevel | None:
+        """The hardest level that covers this account and symbol, or None."""
+        covering = [HaltLevel(halt.level) for halt in self.halts if covers(halt, account, symbol)]
+        return max(covering, key=LEVELS.index, default=None)
+
+    def blocks_entry(self, account: Account, symbol: str) -> bool:
+        """Whether nothing new may be opened here."""
+        return any(covers(halt, account, symbol) for halt in self.halts)
+
+    @property
+    def desk_level(self) -> HaltLevel | None:
+        """The hardest level over the whole desk."""
+        levels = [HaltLevel(halt.level) for halt in self.halts if halt.scope == HaltScope.DESK]
+        return max(levels, key=LEVELS.index, default=None)
+
+
+def standing(_now: datetime) -> HaltBoard:
+    """Read the halts that have not been resumed."""
+    halts = Halt.objects.filter(resumed_at__isnull=True).order_by("raised_at")
+    return HaltBoard(tuple(halts))
+
+
+def covers(halt: Halt, account: Account, symbol: str) -> bool:
+    """Whether a halt reaches this account and symbol."""
+    if halt.scope == HaltScope.GROUP:
+        return account.group is not None and account.group.name == halt.target
+    if halt.scope == HaltScope.ACCOUNT:
+        return account.name == halt.target
+    if halt.scope == HaltScope.SYMBOL:
+        return symbol == halt.target or symbol in halt.result.get("symbols", ())
+    return True
+
+
+def read_reach(text: str) -> Reach:
+    """Read ``desk``, ``group:<name>``, ``account:<name>``, ``symbol:<symbol>``; else raise `ScopeUnknown`."""
+    scope, _, target = text.strip().partition(":")
+    if scope == HaltScope.DESK and not target:
+        return Reach(HaltScope.DESK)
+    if scope == HaltScope.ACCOUNT and Account.objects.filter(name=target).exists():
+        return Reach(HaltScope.ACCOUNT, target)
+    if scope == HaltScope.GROUP and AccountGroup.objects.filter(name=target).exists():
+        return Reach(HaltScope.GROUP, target)
+    if scope == HaltScope.SYMBOL and target:
+        return _read_symbol(target)
+    message = f"no such scope here: {text!r} (desk, group:<name>, account:<name> or symbol:<symbol>)"
+    raise ScopeUnknown(message)
+
+
+def _read_symbol(target: str) -> Reach:
+    """Every market symbol of the coin that `target` names, by the market tables.
+
+    Where those cannot be read, by our own rows: a halt must not wait for an exchange that is silent.
+    """
+    try:
+        instruments = [one for kind in Market for one in market.instruments(kind).values()]
+    except ReadFailed:
+        return _read_symbol_of_rows(target)
+    named = [one for one in instruments if target in {one.symbol, one.base, one.base + one.quote}]
+    if not named:
+        message = f"no market here trades {target!r}"
+        raise ScopeUnknown(message)
+    coin = (named[0].base, named[0].quote)
+    symbols = tuple(one.symbol for one in instruments if (one.base, one.quote) == coin)
+    return Reach(HaltScope.SYMBOL, symbols[0], symbols)
+
+
+def _read_symbol_of_rows(target: str) -> Reach:
+    """As `_read_symbol`, of the symbols we ever ordered; others have nothing of ours to stop."""
+    known = set(Order.objects.order_by().values_list("symbol", "base").distinct())
+    coins = {base for symbol, base in known if target in {symbol, base, _joined(symbol)}}
+    symbols = sorted((symbol for symbol, base in known if base in coins), key=len, reverse=True)
+    if len(coins) != 1:
+        message = f"the market tables cannot be read now, and no order of ours names {target!r}"
+        raise ScopeUnknown(message)
+    return Reach(HaltScope.SYMBOL, symbols[0], tuple(symbols))
+
+
+def _joined(symbol: str) -> str:
+    """The exchange's spelling of a unified symbol of ours: base and quote without what stands between."""
+    return symbol.partition(":")[0].replace("/", "")

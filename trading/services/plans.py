@@ -1,0 +1,119 @@
+"""The exit plan of a position, from its average fill, the read-back leverage and what its decision knew.
+
+No network but the market table; nothing is guessed: what the decision lacked is named in the plan.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+from accounts.models import Account, SymbolSetting
+from accounts.services.limits import effective_limits
+from exchange.errors import ReadFailed
+from exchange.port import Market
+from trading.domain import exit_plan
+from trading.domain.exit_plan import ExitPlan, ExitPolicy, PlanError, PlanTerms
+from trading.domain.instrument import Instrument
+from trading.domain.limits import Limits
+from trading.models import Allocation, Position
+from trading.services import market, readings
+from trading.services.market import MarketFigures
+from trading.services.terms import plan_terms
+
+ZERO = Decimal(0)
+PLANNED_BY = ("funding_rate", "atr14", "close")
+"""The figures of the decision that enter a plan."""
+
+
+def plan_for(position: Position) -> ExitPlan:
+    """The plan of the position's fills so far; an earlier plan is only ever tightened by it.
+
+    Raises ReadFailed when the market table was never read.
+    """
+    instrument = market.instruments(Market(position.market))[position.symbol]
+    terms = terms_for(position)
+    plan = exit_plan.build_plan(
+        _with_usable_policy(terms, position),
+        instrument=instrument,
+        entry_price=position.entry_price,
+        quantity=position.initial_quantity,
+        opened_at=position.opened_at,
+        equity=readings.equity_of(position.account, position.market) or ZERO,
+    )
+    return exit_plan.recompute(exit_plan.from_json(position.plan), plan) if position.plan else plan
+
+
+def terms_for(position: Position) -> PlanTerms:
+    """The terms of a plan: the account's limits, the allocation's policy, the decision's figures."""
+    allocation = _allocation_of(position)
+    decision = allocation.decision if allocation else None
+    return plan_terms(
+        market=Market(position.market),
+        is_long=position.is_long,
+        leverage=Decimal(position.leverage),
+        limits=limits_of(position.account),
+        figures=figures_from(decision.inputs if decision else {}, position.symbol),
+        signal=decision.signal if decision else None,
+        policy=allocation.exit_policy if allocation else "",
+    )
+
+
+def instrument_of(position: Position) -> Instrument | None:
+    """The market's filters of a position's symbol; None while the market table could not be read."""
+    try:
+        return market.instruments(Market(position.market)).get(position.symbol)
+    except ReadFailed:
+        return None
+
+
+def limits_of(account: Account) -> Limits:
+    """The limits an account's exits live under."""
+    limits: Limits = effective_limits(account).limits
+    return limits
+
+
+def figures_from(inputs: Mapping[str, Any], symbol: str) -> MarketFigures:
+    """The figures a decision kept, as far as a plan asks for them."""
+    known = {
+        name: Decimal(inputs[name]["value"])
+        for name in PLANNED_BY
+        if isinstance(inputs.get(name), Mapping) and inputs[name].get("value") is not None
+    }
+    return MarketFigures(symbol=symbol, **known)  # type: ignore[arg-type]  # PLANNED_BY names Decimal fields
+
+
+def read_back_leverage(account: Account, symbol: str, on: Market) -> int:
+    """The leverage the exchange last said the symbol is set to; 1 on spot."""
+    if on == Market.SPOT:
+        return 1
+    setting = SymbolSetting.objects.filter(account=account, symbol=symbol).first()
+    return setting.leverage if setting else account.leverage
+
+
+def _allocation_of(position: Position) -> Allocation | None:
+    """The allocation with decision and signal in one query, without the candidates nobody asks for."""
+    if position.allocation_id is None:
+        return None
+    wanted = Allocation.objects.select_related("decision__signal").defer("decision__candidates")
+    return wanted.get(pk=position.allocation_id)
+
+
+def _with_usable_policy(terms: PlanTerms, position: Position) -> PlanTerms:
+    """The adaptive policy where the chosen one cannot plan: a position without a plan would have no stop."""
+    try:
+        exit_plan.distances(terms, position.entry_price)
+    except PlanError:
+        return replace(terms, policy=ExitPolicy.ADAPTIVE)
+    return terms
+
+
+def plan_of(position: Position) -> ExitPlan | None:
+    """The plan in the row; None before the first one could be made."""
+    return exit_plan.from_json(position.plan) if position.plan else None
+
+
+def keep_plan(position: Position, plan: ExitPlan) -> None:
+    """Write a plan to the (unsaved) row."""
+    position.plan = exit_plan.to_json(plan)
+    position.stop_price = plan.stop_price

@@ -1,0 +1,101 @@
+"""Settings ahead of need: leverage and margin mode of what may be traded next, set and read back in time.
+
+A decision waits for them only where a few accounts lack them: what was not read back as asked is denied
+there (`SETTINGS`).
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.db.models import F, Q
+
+from accounts.models import Account, Health, SymbolSetting
+from accounts.services.symbol_settings import ensure_symbol_settings_of
+from exchange.errors import ReadFailed
+from exchange.port import Market
+from trading.domain.states import DecisionStatus, PositionStatus
+from trading.models import Decision, Position, Signal
+from trading.models.signals import SignalStatus
+from trading.services import market
+
+READ_AGAIN_AFTER = timedelta(hours=24)
+ACCOUNTS_A_TICK = 5
+ACCOUNTS_AT_ONCE = 50
+"""For how many a decision waits."""
+
+SYMBOLS_A_TICK = 10
+"""Per account; each costs up to two changes of the entries' share of the rate budget."""
+
+
+def prepare(accounts: Sequence[Account], now: datetime) -> int:
+    """Prepare some symbols of a few accounts, what open signals ask for first; returns how many accounts."""
+    lacking = missing(_fit(accounts), _wanted(), now)
+    return _ensure(accounts, dict(list(lacking.items())[:ACCOUNTS_A_TICK]), now)
+
+
+def prepare_symbols(symbols: Sequence[str], now: datetime) -> int:
+    """Prepare these symbols on every fit account that lacks them: signals for them have just come in."""
+    accounts = list(Account.objects.filter(archived_at__isnull=True))
+    return _ensure(accounts, missing(_fit(accounts), symbols, now), now)
+
+
+def prepare_decision(decision_id: int, now: datetime) -> int:
+    """Prepare what a decision made at once would be denied for; returns how many accounts were asked.
+
+    Only while they are few: for many there is no room in the budget within the decision's seconds.
+    """
+    undecided = Decision.objects.filter(pk=decision_id, status=DecisionStatus.OPEN, allocations__isnull=True)
+    symbols = list(undecided.filter(signal__isnull=False).values_list("signal__symbol", flat=True))
+    if not symbols:
+        return 0
+    accounts = _fit(Account.objects.filter(archived_at__isnull=True))
+    lacking = missing(accounts, symbols, now)
+    return _ensure(accounts, lacking, now) if len(lacking) <= ACCOUNTS_AT_ONCE else 0
+
+
+def _fit(accounts: Iterable[Account]) -> list[Account]:
+    """Those that may trade futures on this desk now."""
+    ids = [one.pk for one in accounts if one.is_enabled and one.health == Health.HEALTHY]
+    fit = Account.objects.filter(pk__in=ids, mode=settings.MODE)
+    return list(fit.filter(executors__market=Market.FUTURES, executors__is_enabled=True).order_by("pk"))
+
+
+def _ensure(accounts: Sequence[Account], lacking: Mapping[int, Sequence[str]], now: datetime) -> int:
+    """Ask account by account for all it lacks at once: one reading before and one after for all symbols."""
+    by_id = {account.pk: account for account in accounts}
+    groups: dict[tuple[str, ...], list[Account]] = defaultdict(list)
+    for pk, symbols in lacking.items():
+        groups[tuple(symbols[:SYMBOLS_A_TICK])].append(by_id[pk])
+    return sum(len(ensure_symbol_settings_of(group, symbols, now)) for symbols, group in groups.items())
+
+
+def missing(accounts: Sequence[Account], symbols: Collection[str], now: datetime) -> dict[int, list[str]]:
+    """The symbols, in the order given, that each account has not read back as asked within a day.
+
+    One with an open position, ours or a stranger's, is left as it is: its margin would move under it.
+    """
+    ids = [account.pk for account in accounts]
+    right = Q(is_isolated=True, leverage=F("account__leverage"), read_at__gte=now - READ_AGAIN_AFTER)
+    ready: dict[int, set[str]] = defaultdict(set)
+    for account, symbol in SymbolSetting.objects.filter(right, account__in=ids).values_list(
+        "account_id", "symbol"
+    ):
+        ready[account].add(symbol)
+    held = Position.objects.filter(account__in=ids, market=Market.FUTURES, status=PositionStatus.OPEN)
+    for account, symbol in held.values_list("account_id", "symbol"):
+        ready[account].add(symbol)
+    lacking = {pk: [symbol for symbol in symbols if symbol not in ready[pk]] for pk in ids}
+    return {pk: left for pk, left in lacking.items() if left}
+
+
+def _wanted() -> list[str]:
+    """Symbols of open signals, then everything else that trades."""
+    open_signals = Signal.objects.filter(status=SignalStatus.OPEN).order_by("-score")
+    asked = list(dict.fromkeys(open_signals.values_list("symbol", flat=True)))
+    try:
+        listed = [one.symbol for one in market.instruments(Market.FUTURES).values() if one.trading]
+    except ReadFailed:
+        listed = []
+    return list(dict.fromkeys([*asked, *listed]))

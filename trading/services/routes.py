@@ -1,0 +1,113 @@
+"""Which accounts a decision covers, step by step: all at once, or a cascade that stops at the first fill.
+
+The cascade: environment accounts; if nothing filled or is unknown, database accounts; then the dual executor
+on the house account, on the market its rule chooses.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from django.conf import settings
+from django.db.models import QuerySet
+
+from accounts.models import Account, AccountSource
+from exchange.port import Market
+from trading.domain import dual, instrument
+from trading.domain.states import UNDECIDED, AllocationOutcome, SkipCode
+from trading.models import Decision, Signal
+
+CASCADE = "cascade"
+REACHED = frozenset({AllocationOutcome.FILLED, AllocationOutcome.PARTIAL, AllocationOutcome.UNKNOWN})
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of a route; without accounts it is skipped, by `skipped` where a rule says so.
+
+    `markets` is the order in which the dual executor asks; empty for the account's own executors.
+    """
+
+    number: int
+    name: str
+    accounts: Sequence[Account]
+    markets: Sequence[Market] = ()
+    skipped: str = ""
+
+
+StepMaker = Callable[[int, Decision], Step]
+
+
+def steps_from(decision: Decision, number: int) -> Iterator[Step]:
+    """The steps of the decision's route from `number` on, each read when it is asked for."""
+    makers = _CASCADE if decision.route_policy == CASCADE else _ALL
+    for at, maker in list(enumerate(makers))[number:]:
+        yield maker(at, decision)
+
+
+def may_go_on(decision: Decision, now: datetime) -> bool:
+    """Whether the next step of a cascade is due: all known, nothing filled, time left."""
+    if decision.route_policy != CASCADE or is_late(decision, now):
+        return False
+    outcomes = set(decision.allocations.values_list("outcome", flat=True))
+    return not outcomes & (REACHED | UNDECIDED)
+
+
+def is_late(decision: Decision, now: datetime) -> bool:
+    """Whether nothing unsent of it may be sent any more."""
+    return decision.deadline_at is None or now >= decision.deadline_at
+
+
+def note_skipped(decision: Decision, step: Step) -> None:
+    """Keep on the decision that a step had nobody to offer to, and by which rule."""
+    decision.inputs = {**decision.inputs, "route": [*decision.inputs.get("route", []), _skipped(step)]}
+    Decision.objects.filter(pk=decision.pk).update(inputs=decision.inputs, route_step=step.number)
+
+
+def active_accounts() -> QuerySet[Account]:
+    """Accounts that take part in decisions: neither paused nor archived, whatever their health."""
+    return Account.objects.filter(is_enabled=True, archived_at__isnull=True).select_related("group")
+
+
+def _skipped(step: Step) -> dict[str, str]:
+    return {"step": step.name, "skipped": step.skipped or SkipCode.ROUTE}
+
+
+def _everyone(number: int, _decision: Decision) -> Step:
+    return Step(number, "all", list(active_accounts()))
+
+
+def _environment(number: int, _decision: Decision) -> Step:
+    accounts = active_accounts().filter(source=AccountSource.ENVIRONMENT)
+    return Step(number, "environment", list(accounts.exclude(name=settings.HOUSE_ACCOUNT)))
+
+
+def _database(number: int, _decision: Decision) -> Step:
+    accounts = active_accounts().filter(source=AccountSource.DATABASE)
+    return Step(number, "database", list(accounts.exclude(name=settings.HOUSE_ACCOUNT)))
+
+
+def _house(number: int, decision: Decision) -> Step:
+    """The dual executor: the markets that fit the signal, the preferred first."""
+    house = active_accounts().filter(name=settings.HOUSE_ACCOUNT).first() if settings.HOUSE_ACCOUNT else None
+    if house is None:
+        return Step(number, "house", [], skipped=SkipCode.HOUSE_ACCOUNT_UNSET)
+    markets = possible_markets(decision.signal, decision.mark_price) if decision.signal else ()
+    asked = [Market(market) for market in markets]
+    return Step(number, "house", [house], asked, "" if asked else SkipCode.NO_MARKET)
+
+
+def possible_markets(signal: Signal, mark_price: Decimal | None) -> tuple[instrument.Market, ...]:
+    """The markets that fit a signal by its score, side and span; a signal without an entry means the mark."""
+    entry_price = signal.entry_price or mark_price
+    if entry_price is None or signal.stop_price is None or signal.take_profit_price is None:
+        return ()
+    span = dual.signal_range(
+        entry_price=entry_price, stop_price=signal.stop_price, take_profit_price=signal.take_profit_price
+    )
+    return dual.possible_markets(score=signal.score, is_long=signal.is_long, span=span)
+
+
+_ALL: tuple[StepMaker, ...] = (_everyone,)
+_CASCADE: tuple[StepMaker, ...] = (_environment, _database, _house)

@@ -1,0 +1,236 @@
+"""What a decision's allocations are judged by: the market, read over the network, then the accounts' rows.
+
+The market is read before any transaction; the rows are loaded inside one, in a number of queries that does
+not grow with the accounts.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+
+from django.conf import settings
+
+from accounts.models import Account, Executor, Health, SymbolSetting
+from accounts.services import breakers
+from accounts.services.limits import effective_limits_of
+from exchange.errors import ReadFailed
+from exchange.port import Market
+from trading.domain.exit_plan import Distances, PlanTerms, distances
+from trading.domain.instrument import Instrument
+from trading.domain.limits import Limits
+from trading.domain.percent import ZERO
+from trading.domain.sizing import Kelly, desk_ceiling
+from trading.domain.states import OPEN, OrderPurpose, PositionStatus
+from trading.models import Decision, Order, Position, Signal
+from trading.services import halts, history, market
+from trading.services.exposure import Exposure, exposures
+from trading.services.market import MarketFigures
+from trading.services.terms import plan_terms
+
+
+@dataclass(frozen=True, slots=True)
+class MarketScene:
+    """One symbol's market now, the markets it is listed on, and what is needed to weigh everything held.
+
+    `correlations` of it and `mark_prices` are by the symbols that positions and entries in flight have.
+    """
+
+    figures: MarketFigures
+    instruments: Mapping[Market, Instrument]
+    mark_prices: Mapping[str, Decimal] = field(default_factory=dict)
+    correlations: Mapping[str, Decimal | None] = field(default_factory=dict)
+
+    @property
+    def base(self) -> str:
+        """The base asset; its twin on the other market is the same coin."""
+        return next(iter(self.instruments.values())).base
+
+
+@dataclass(slots=True)
+class Scene:
+    """The market and the accounts of one decision at one moment."""
+
+    decision: Decision
+    now: datetime
+    market: MarketScene
+    accounts: Sequence[Account]
+    executors: Mapping[int, Sequence[Executor]]
+    limits: Mapping[int, Limits]
+    contradicting: frozenset[int]
+    settings_read: Mapping[int, SymbolSetting]
+    exposures: Mapping[int, Exposure]
+    broken: frozenset[int]
+    halts: halts.HaltBoard
+    last_acted_at: datetime | None
+    kelly: Kelly | None
+    desk_room: Decimal
+    _distances: dict[tuple[Market, Decimal, int], Distances] = field(default_factory=dict)
+
+    @property
+    def is_long(self) -> bool:
+        """The side of the decision."""
+        return self.signal.is_long
+
+    @property
+    def signal(self) -> Signal:
+        """The signal decided on."""
+        if self.decision.signal is None:
+            raise ValueError(f"decision {self.decision.pk} chose nothing")
+        return self.decision.signal
+
+    def halted_by(self, account: Account) -> str:
+        """Names the first halt that reaches the account and symbol; empty when none does."""
+        symbols = [instrument.symbol for instrument in self.market.instruments.values()]
+        reached = (
+            halt for halt in self.halts.halts if any(halts.covers(halt, account, one) for one in symbols)
+        )
+        return next((str(halt) for halt in reached), "")
+
+    def distances_at_cap(self, on: Market, leverage: Decimal, limits: Limits) -> Distances:
+        """Stop and targets of the plan at the entry cap; equal accounts share one computation."""
+        key = (on, leverage, id(limits))
+        if key not in self._distances:
+            terms = self._terms(on, leverage, limits)
+            self._distances[key] = distances(terms, self.decision.cap_price or ZERO)
+        return self._distances[key]
+
+    def _terms(self, on: Market, leverage: Decimal, limits: Limits) -> PlanTerms:
+        return plan_terms(
+            market=on,
+            is_long=self.is_long,
+            leverage=leverage,
+            limits=limits,
+            figures=self.market.figures,
+            signal=self.signal,
+        )
+
+
+def market_scene(symbol: str, now: datetime) -> MarketScene:
+    """Read the market around one perpetual symbol. What does not answer stays None and the gate refuses it.
+
+    Raises ReadFailed when the market table was never read.
+    """
+    held = _held_symbols()
+    perpetuals = {
+        own: perpetual for own in held if (perpetual := market.symbol_on(own, Market.FUTURES)) is not None
+    }
+    figures = market.figures([symbol], now, with_depth=True)[symbol]
+    return MarketScene(
+        figures=figures,
+        instruments=listed_instruments(symbol),
+        mark_prices=_mark_prices(perpetuals, now),
+        correlations=_correlations(symbol, perpetuals, now),
+    )
+
+
+def listed_instruments(symbol: str) -> dict[Market, Instrument]:
+    """The markets a perpetual symbol's coin is listed on, futures and its spot twin."""
+    found: dict[Market, Instrument] = {}
+    for on in Market:
+        own = market.symbol_on(symbol, on)
+        if own is not None:
+            found[on] = market.instruments(on)[own]
+    return found
+
+
+def load_scene(decision: Decision, seen: MarketScene, accounts: Sequence[Account], now: datetime) -> Scene:
+    """Load the accounts' rows; call it inside the transaction that writes what follows from them."""
+    effective = effective_limits_of(accounts)
+    contradicting = frozenset(account.pk for account in accounts) - frozenset(effective)
+    limits: dict[int, Limits] = dict.fromkeys(contradicting, settings.LIMITS)
+    limits |= {pk: found.limits for pk, found in effective.items()}
+    symbol = seen.figures.symbol
+    return Scene(
+        decision=decision,
+        now=now,
+        market=seen,
+        accounts=accounts,
+        executors=_executors(accounts),
+        limits=limits,
+        contradicting=contradicting,
+        settings_read=_settings_read(accounts, symbol),
+        exposures=exposures(accounts, limits, seen.mark_prices, now),
+        broken=breakers.open_accounts(accounts, symbol, now),
+        halts=halts.standing(now),
+        last_acted_at=_last_acted_at(decision),
+        kelly=history.kelly(settings.LIMITS.history_days, now),
+        desk_room=_desk_room(seen),
+    )
+
+
+def unhealthy_reasons(scene: Scene, account: Account) -> tuple[str, ...]:
+    """Every reason the account may open nothing, whatever the market says."""
+    reasons = {
+        "archived": account.archived_at is not None,
+        "paused": not account.is_enabled,
+        f"mode {account.mode}": account.mode != settings.MODE,
+        f"health {account.health} {account.health_code}".strip(): account.health != Health.HEALTHY,
+        "multi-assets margin": account.is_multi_assets,
+        "limits contradict": account.pk in scene.contradicting,
+        "circuit open": account.pk in scene.broken,
+    }
+    return tuple(reason for reason, holds in reasons.items() if holds)
+
+
+# ── reading ──────────────────────────────────────────────────────────────────
+
+
+def _held_symbols() -> set[str]:
+    held = Position.objects.filter(status=PositionStatus.OPEN).order_by().values_list("symbol", flat=True)
+    in_flight = Order.objects.filter(purpose=OrderPurpose.ENTRY, status__in=sorted(OPEN)).order_by()
+    return {*held.distinct(), *in_flight.values_list("symbol", flat=True).distinct()}
+
+
+def _mark_prices(perpetuals: Mapping[str, str], now: datetime) -> dict[str, Decimal]:
+    try:
+        seen = market.marks(set(perpetuals.values()), now) if perpetuals else {}
+    except ReadFailed:
+        return {}
+    return {own: seen[perpetual].mark_price for own, perpetual in perpetuals.items() if perpetual in seen}
+
+
+def _correlations(symbol: str, perpetuals: Mapping[str, str], now: datetime) -> dict[str, Decimal | None]:
+    found = market.correlations(symbol, set(perpetuals.values()), now)
+    return {own: found.get(perpetual) for own, perpetual in perpetuals.items()}
+
+
+# ── rows ─────────────────────────────────────────────────────────────────────
+
+
+def _executors(accounts: Sequence[Account]) -> dict[int, list[Executor]]:
+    found: dict[int, list[Executor]] = {account.pk: [] for account in accounts}
+    for executor in Executor.objects.filter(account__in=list(found), is_enabled=True).order_by("rank"):
+        found[executor.account_id].append(executor)
+    return found
+
+
+def _settings_read(accounts: Sequence[Account], symbol: str) -> dict[int, SymbolSetting]:
+    rows = SymbolSetting.objects.filter(account__in=[account.pk for account in accounts], symbol=symbol)
+    return {row.account_id: row for row in rows}
+
+
+def _last_acted_at(decision: Decision) -> datetime | None:
+    """When the last other decision on this symbol and side that sent an order was made."""
+    if decision.signal is None:
+        return None
+    acted = Decision.objects.filter(
+        signal__symbol=decision.signal.symbol,
+        signal__side=decision.signal.side,
+        allocations__orders__isnull=False,
+    )
+    return acted.exclude(pk=decision.pk).order_by("-decided_at").values_list("decided_at", flat=True).first()
+
+
+def _desk_room(seen: MarketScene) -> Decimal:
+    """What the desk may still take of this coin: the ceiling less everything held and on its way."""
+    ceiling = desk_ceiling(
+        settings.LIMITS,
+        quote_volume_24h=seen.figures.quote_volume_24h,
+        depth_notional=seen.figures.depth_notional,
+    )
+    held = Position.objects.filter(status=PositionStatus.OPEN, base=seen.base)
+    in_flight = Order.objects.filter(purpose=OrderPurpose.ENTRY, status__in=sorted(OPEN), base=seen.base)
+    taken = sum((quantity * entry for quantity, entry in held.values_list("quantity", "entry_price")), ZERO)
+    claimed = sum(in_flight.values_list("reserved_notional", flat=True), ZERO)
+    return max(ZERO, ceiling - taken - claimed)

@@ -1,0 +1,118 @@
+"""One user stream an account, side by side on the I/O loop; what they tell is posted as work for the rows.
+
+The set of accounts follows the rows: an account that appears is listened to within half a minute, one that
+is archived is let go. Every few seconds the accounts whose streams were just proven alive are marked fresh.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
+
+import structlog
+from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.db import DatabaseError, close_old_connections
+
+from accounts.models import Account
+from accounts.services.gateways import user_stream_for
+from exchange.errors import GatewayError
+from exchange.port import Market
+from exchange.stream_events import UserEvent
+from exchange.streams import UserStream
+from trading.services import streams
+from trading.services.bells import Bells
+from trading.services.streams import Told
+
+Work = Callable[[datetime], Bells]
+Post = Callable[[Work], None]
+
+ACCOUNTS_EVERY_SECONDS = 30.0
+ALIVE_EVERY_SECONDS = 5.0
+PROVEN_WITHIN = timedelta(seconds=15)
+"""A ping goes out every ten seconds: alive is what answered the last one."""
+
+log = structlog.get_logger(__name__)
+
+
+class UserStreams:
+    """The streams of all accounts of this desk's mode."""
+
+    def __init__(self, post: Post) -> None:
+        self._post = post
+        self._streams: dict[int, UserStream] = {}
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._known: dict[int, Account] = {}
+
+    async def run(self) -> None:
+        """Listen for as long as the watcher lives."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._follow_accounts())
+                group.create_task(self._prove_alive())
+        finally:
+            for task in self._tasks.values():
+                task.cancel()
+
+    async def _follow_accounts(self) -> None:
+        while True:
+            accounts = await self._accounts()
+            for pk in self._tasks.keys() - accounts.keys():
+                self._tasks.pop(pk).cancel()
+                self._streams.pop(pk, None)
+            for pk, account in accounts.items():
+                if pk not in self._tasks:
+                    self._listen(account)
+            await asyncio.sleep(ACCOUNTS_EVERY_SECONDS)
+
+    async def _accounts(self) -> dict[int, Account]:
+        """Whom to listen to; while the database is away, whom we listen to already."""
+        try:
+            self._known = await sync_to_async(_listened_to, thread_sensitive=False)()
+        except DatabaseError as error:
+            log.warning("accounts_not_read", error=type(error).__name__)
+        return self._known
+
+    def _listen(self, account: Account) -> None:
+        try:
+            stream = user_stream_for(account, Market.FUTURES)
+        except GatewayError as error:
+            log.warning("user_stream_refused", account=account.name, code=error.code)
+            return
+        self._streams[account.pk] = stream
+        self._tasks[account.pk] = asyncio.create_task(self._follow(account.pk, stream))
+
+    async def _follow(self, account_id: int, stream: UserStream) -> None:
+        async with aclosing(stream.events()) as events:
+            async for event in events:
+                self._post(_work(account_id, event))
+
+    async def _prove_alive(self) -> None:
+        while True:
+            await asyncio.sleep(ALIVE_EVERY_SECONDS)
+            since = datetime.now(UTC) - PROVEN_WITHIN
+            alive = [
+                pk
+                for pk, stream in self._streams.items()
+                if stream.is_up and stream.alive_at is not None and stream.alive_at >= since
+            ]
+            if alive:
+                self._post(_alive_work(alive))
+
+
+def _listened_to() -> dict[int, Account]:
+    """Every account that may hold something, paused and unhealthy ones too."""
+    close_old_connections()
+    return Account.objects.filter(archived_at__isnull=True, mode=settings.MODE).in_bulk()
+
+
+def _work(account_id: int, event: UserEvent) -> Work:
+    return lambda now: streams.apply([Told(account_id, Market.FUTURES, event)], now)
+
+
+def _alive_work(account_ids: list[int]) -> Work:
+    def note(now: datetime) -> Bells:
+        streams.note_alive(account_ids, now)
+        return Bells()
+
+    return note

@@ -1,0 +1,193 @@
+"""The life of one signal, as Celery rings it: ids in, one service called, what is due next rung.
+
+select -> decide -> submit_entries -> attend_positions (protect, verify) -> ... -> submit_exits -> settle.
+Every task may run twice, late or never: the rows decide what is done, the sweep finds what was not.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import structlog
+from celery import shared_task
+from django.conf import settings
+from kombu.exceptions import OperationalError
+
+from trading.services import (
+    allocation,
+    closing,
+    decisions,
+    demo,
+    equity,
+    execution,
+    monitoring,
+    preparing,
+    protection,
+    selection,
+    signals,
+    sweeping,
+    ticks,
+    watching,
+)
+from trading.services.bells import Bells
+
+log = structlog.get_logger(__name__)
+
+CHUNK = 50
+EXIT_CHUNK = 25
+ROUNDS = 6
+RESOLVE_COUNTDOWN_SECONDS = 0.5
+
+
+# ── ticks of beat ────────────────────────────────────────────────────────────
+@shared_task
+def select_signals() -> None:
+    """Choose the best open signal, if any, and have it executed."""
+    now = settings.CLOCK.now()
+    if ticks.take("select_signals", 60, now):
+        chosen = selection.select(now)
+        if chosen is not None:
+            ring(Bells(decisions=[chosen.pk]))
+
+
+@shared_task
+def monitor_accounts() -> None:
+    """Compare ours with the exchange's picture of every account, and audit the next ones by reading."""
+    now = settings.CLOCK.now()
+    if ticks.take("monitor_accounts", 10, now):
+        ring(monitoring.monitor(now))
+
+
+@shared_task
+def sweep() -> None:
+    """Ring again for every row that is open and has nobody."""
+    now = settings.CLOCK.now()
+    if ticks.take("sweep", 5, now):
+        ring(sweeping.sweep(now).add(signals.continue_actions(now)))
+        ticks.forget_old(now)
+
+
+@shared_task
+def record_equity() -> None:
+    """Keep every account's money as last read, with its time."""
+    now = settings.CLOCK.now()
+    if ticks.take("record_equity", 60, now):
+        equity.record(now)
+
+
+@shared_task
+def poll_demo_source() -> None:
+    """Let the demonstration rule look at the newest closed candles."""
+    now = settings.CLOCK.now()
+    if settings.DEMO_SIGNALS and ticks.take("poll_demo_source", 20, now):
+        ring_symbols([signal.symbol for signal in demo.poll(now)])
+
+
+# ── the journey ──────────────────────────────────────────────────────────────
+@shared_task
+def decide(decision_ids: list[int]) -> None:
+    """Allocate decisions that have no allocations yet; settle the others."""
+    now = settings.CLOCK.now()
+    equity.keep_first()
+    for decision_id in decision_ids:
+        preparing.prepare_decision(decision_id, now)
+        ring(allocation.allocate(decision_id, settings.CLOCK.now()))
+    ring(decisions.settle(decision_ids, now))
+
+
+@shared_task
+def offer_allocations(allocation_ids: list[int]) -> None:
+    """Offer shares the first executor could not take to the next one, while the deadline lasts."""
+    ring(allocation.offer(allocation_ids, settings.CLOCK.now()))
+
+
+@shared_task
+def submit_entries(order_ids: list[int]) -> None:
+    """Send a chunk of entries."""
+    ring(execution.submit(order_ids, settings.CLOCK.now()))
+
+
+@shared_task
+def submit_exits(order_ids: list[int]) -> None:
+    """Send exits and stops, then look after the positions they belong to, in this worker."""
+    see_through(execution.submit(order_ids, settings.CLOCK.now()))
+
+
+@shared_task
+def attend_positions(position_ids: list[int]) -> None:
+    """Go on closing what must be flat, protect the rest, and see each step through in this worker."""
+    see_through(Bells(positions=position_ids))
+
+
+@shared_task
+def cancel_orders(order_ids: list[int]) -> None:
+    """Cancel resting orders."""
+    see_through(execution.cancel(order_ids, settings.CLOCK.now()))
+
+
+@shared_task
+def resolve_orders(order_ids: list[int]) -> None:
+    """Look up what is unclear."""
+    now = settings.CLOCK.now()
+    ring(execution.resolve(order_ids, now).add(execution.refresh(order_ids, now)))
+
+
+@shared_task
+def prepare_symbols(symbols: list[str]) -> None:
+    """Set leverage and margin mode of symbols that new signals may trade, ahead of their decision."""
+    preparing.prepare_symbols(symbols, settings.CLOCK.now())
+
+
+def see_through(bells: Bells) -> None:
+    """Do here what the next bells ask for exits, stops and cancels, for a few rounds; ring what is left.
+
+    A hop over the broker costs milliseconds that a position would stand unprotected.
+    """
+    for _ in range(ROUNDS):
+        if not (bells.positions or bells.exits or bells.cancel):
+            break
+        now = settings.CLOCK.now()
+        positions, exits, cancels = bells.positions, bells.exits, bells.cancel
+        bells.positions, bells.exits, bells.cancel = [], [], []
+        if exits:
+            bells.add(execution.submit(exits, now))
+        if positions:
+            bells.add(watching.attend(positions, now))
+            bells.add(closing.continue_closing(positions, now))
+            bells.add(protection.protect(positions, now))
+        if cancels:
+            bells.add(execution.cancel(cancels, now))
+    ring(bells)
+
+
+# ── bells ────────────────────────────────────────────────────────────────────
+def ring(bells: Bells) -> None:
+    """Send the bells to their queues. A broker that is away costs seconds: the sweep rings again."""
+    _ring(submit_exits, bells.exits, "exits", EXIT_CHUNK)
+    _ring(attend_positions, bells.positions, "exits", EXIT_CHUNK)
+    _ring(cancel_orders, bells.cancel, "exits", EXIT_CHUNK)
+    _ring(submit_entries, bells.entries, "orders", CHUNK)
+    _ring(offer_allocations, bells.allocations, "orders", CHUNK)
+    _ring(resolve_orders, bells.resolve, "exits", EXIT_CHUNK, countdown=RESOLVE_COUNTDOWN_SECONDS)
+    _ring(decide, bells.decisions, "orders", CHUNK)
+
+
+def ring_symbols(symbols: Sequence[str]) -> None:
+    """Have symbols prepared that new signals may trade; without the bell the monitor does it."""
+    if not symbols:
+        return
+    try:
+        prepare_symbols.apply_async((list(dict.fromkeys(symbols)),), queue="monitor")
+    except OperationalError:
+        log.warning("bell_not_rung", task="prepare_symbols", symbols=len(symbols))
+
+
+def _ring(task: Callable[..., None], ids: Sequence[int], queue: str, size: int, countdown: float = 0) -> None:
+    for chunk in _chunks(list(dict.fromkeys(ids)), size):
+        try:
+            task.apply_async((chunk,), queue=queue, countdown=countdown or None)  # type: ignore[attr-defined]
+        except OperationalError:
+            log.warning("bell_not_rung", task=task.__name__, rows=len(chunk))
+
+
+def _chunks(ids: list[int], size: int) -> Iterator[list[int]]:
+    for start in range(0, len(ids), size):
+        yield ids[start : start + size]

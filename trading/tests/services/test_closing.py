@@ -1,0 +1,302 @@
+"""One closer a position: the intent in the row, one live exit, tried again until the exchange is flat."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+import pytest
+from django.db import IntegrityError, transaction
+from pytest_django import Settings
+
+from alerts.models import Alert
+from exchange.port import Market
+from tests.processes import PaperExchange
+from trading.domain.states import CloseReason, OrderPurpose, OrderStatus, PositionStatus
+from trading.models import Order, Position
+from trading.services import execution
+from trading.services.bells import Bells
+from trading.services.closing import continue_closing, request_close, request_closes, settle_flat
+from trading.services.intents import intend_close
+from trading.services.orders import new_exit
+from trading.tests.services.holding import (
+    ZERO,
+    answer,
+    cancel_elsewhere,
+    codes_of,
+    enter,
+    fresh,
+    held_there,
+    hold,
+    orders_of,
+    pinned_mark,
+    sell_elsewhere,
+    stops_there,
+    visit,
+)
+from trading.tests.services.journey import WEATHER, now
+
+pytestmark = pytest.mark.django_db
+
+POSITIONS = "GET /fapi/v3/positionRisk"
+ORDERS = "POST /fapi/v1/order"
+
+
+@pytest.fixture(autouse=True)
+def exchange(paper_exchange: PaperExchange, settings: Settings) -> Iterator[PaperExchange]:
+    settings.GATE_OFF = WEATHER
+    with pinned_mark(paper_exchange):
+        yield paper_exchange
+
+
+def close(position: Position, reason: CloseReason = CloseReason.MANUAL) -> Position:
+    answer(request_close(position.pk, reason=reason, now=now()))
+    return fresh(position)
+
+
+def exits_of(position: Position) -> list[Order]:
+    return orders_of(position, OrderPurpose.EXIT)
+
+
+def test_a_close_ends_flat_with_its_reason_and_no_stop_left() -> None:
+    position = hold()
+    closed = close(position)
+    (order,) = exits_of(closed)
+    assert (order.type, order.reduce_only, order.quantity) == ("market", True, position.quantity)
+    assert (closed.status, closed.close_reason, closed.quantity) == ("CLOSED", CloseReason.MANUAL, ZERO)
+    assert held_there(position.account) == []
+    assert stops_there(position.account) == []
+    assert closed.check_at is None
+
+
+def test_asked_twice_there_is_one_exit_and_the_first_reason() -> None:
+    position = hold()
+    first = request_close(position.pk, reason=CloseReason.MANUAL, now=now())
+    second = request_close(position.pk, reason=CloseReason.FLATTEN, now=now())
+    assert len(exits_of(position)) == 1
+    assert first.exits == second.exits
+    answer(first)
+    answer(second)
+    assert len(exits_of(position)) == 1
+    assert fresh(position).close_reason == CloseReason.MANUAL
+
+
+def test_a_second_closer_is_refused_by_the_database_itself() -> None:
+    position = hold()
+    request_close(position.pk, reason=CloseReason.MANUAL, now=now())
+    rival = new_exit(fresh(position), quantity=position.quantity, reason="MANUAL", now=now())
+    with pytest.raises(IntegrityError), transaction.atomic():
+        rival.save()
+    assert len(exits_of(position)) == 1
+
+
+def test_many_are_closed_with_one_exit_each() -> None:
+    held = [hold(), hold("SHORT")]
+    answer(request_closes([position.pk for position in held], reason=CloseReason.FLATTEN, now=now()))
+    assert [fresh(position).status for position in held] == ["CLOSED", "CLOSED"]
+    assert [len(exits_of(position)) for position in held] == [1, 1]
+
+
+def test_a_part_leaves_the_rest_open_and_protected() -> None:
+    position = hold()
+    part = Decimal("0.010")
+    answer(request_close(position.pk, reason=CloseReason.MANUAL, now=now(), quantity=part))
+    after = fresh(position)
+    assert (after.status, after.quantity, after.reduction) == ("OPEN", position.quantity - part, {})
+    assert held_there(position.account)[0].quantity == position.quantity - part
+    assert len(stops_there(position.account)) == 1
+
+
+def test_an_exit_is_capped_to_what_the_exchange_says_is_open() -> None:
+    position = hold()
+    sell_elsewhere(position, Decimal("0.010"))
+    request_close(position.pk, reason=CloseReason.MANUAL, now=now())
+    (order,) = exits_of(position)
+    assert order.quantity == position.quantity - Decimal("0.010")
+
+
+def test_v16_a_failed_read_closes_nothing_in_our_rows_and_stops_no_exit(exchange: PaperExchange) -> None:
+    position = hold()
+    exchange.add_fault(kind="http", endpoint=POSITIONS, status=500, count=0)
+    settle_flat([position.pk], now())
+    assert (fresh(position).status, fresh(position).quantity) == ("OPEN", position.quantity)
+    closed = close(position)
+    (order,) = exits_of(closed)
+    assert order.quantity == position.quantity
+    assert closed.close_reason == CloseReason.MANUAL
+
+
+def test_stops_stay_until_the_exchange_itself_says_flat(exchange: PaperExchange) -> None:
+    position = hold()
+    exchange.add_fault(kind="http", endpoint=POSITIONS, status=500, count=0)
+    closed = close(position)
+    (stop,) = orders_of(closed, OrderPurpose.HARD_STOP)
+    assert stop.status == OrderStatus.ACKNOWLEDGED
+    assert closed.check_at is not None
+    exchange.delete("/paper/faults")
+    visit(closed)
+    (stop,) = orders_of(closed, OrderPurpose.HARD_STOP)
+    assert stop.status in {OrderStatus.CANCELLED, OrderStatus.EXPIRED}
+    assert fresh(position).check_at is None
+
+
+def test_what_somebody_else_closed_is_booked_and_nothing_is_sent() -> None:
+    position = hold()
+    sell_elsewhere(position, position.quantity)
+    closed = close(position)
+    assert (closed.status, closed.close_reason) == (PositionStatus.CLOSED, CloseReason.FOREIGN)
+    assert exits_of(closed) == []
+
+
+def test_a_flat_exchange_that_our_fills_do_not_explain_is_told_and_not_invented(
+    exchange: PaperExchange,
+) -> None:
+    position = hold()
+    sell_elsewhere(position, position.quantity)
+    exchange.add_fault(kind="http", endpoint="GET /fapi/v1/userTrades", body="[]", status=200, count=0)
+    settle_flat([position.pk], now())
+    assert (fresh(position).status, fresh(position).quantity) == ("OPEN", position.quantity)
+    assert Alert.objects.filter(code="FLAT_UNEXPLAINED", cleared_at=None).count() == 1
+
+
+def test_a_partly_filled_exit_is_followed_by_one_for_the_rest(exchange: PaperExchange) -> None:
+    position = hold()
+    exchange.add_fault(
+        kind="partial", endpoint=ORDERS, fraction="0.5", count=1, account=position.account.name
+    )
+    closed = close(position)
+    for _ in range(3):
+        closed = visit(position, after_seconds=2)
+    first, second = exits_of(closed)
+    assert (first.status, first.filled_quantity) == ("EXPIRED", position.quantity / 2)
+    assert (second.status, second.quantity) == ("FILLED", position.quantity / 2)
+    assert first.client_order_id != second.client_order_id
+    assert closed.status == PositionStatus.CLOSED
+    assert held_there(position.account) == []
+
+
+def test_an_exit_whose_answer_was_lost_is_resolved_before_another_is_made(exchange: PaperExchange) -> None:
+    position = hold()
+    exchange.add_fault(kind="close_socket", endpoint=ORDERS, count=1, account=position.account.name)
+    bells = request_close(position.pk, reason=CloseReason.MANUAL, now=now())
+    execution.submit(bells.exits, now())
+    (order,) = exits_of(position)
+    assert order.status == OrderStatus.UNKNOWN
+    again = continue_closing([position.pk], now() + timedelta(seconds=5))
+    assert not again.exits
+    assert len(exits_of(position)) == 1
+    Order.objects.filter(pk=order.pk).update(due_at=now())
+    answer(execution.resolve([order.pk], now()))
+    assert fresh(position).status == PositionStatus.CLOSED
+    assert len(exits_of(position)) == 1
+
+
+def test_refused_exits_are_tried_again_with_a_wait_and_then_told(exchange: PaperExchange) -> None:
+    position = hold()
+    exchange.add_fault(kind="http", endpoint=ORDERS, status=400, code=-4131, message="PERCENT_PRICE", count=0)
+    at = now()
+    answer(request_close(position.pk, reason=CloseReason.MANUAL, now=at), at)
+    assert len(exits_of(position)) == 1
+    assert fresh(position).check_at == at + timedelta(milliseconds=200)
+    assert not Alert.objects.filter(code="EXIT_FAILING").exists()
+    for second in range(1, 5):
+        visit(position, at=at, after_seconds=2 * second)
+    assert [order.status for order in exits_of(position)] == ["REJECTED"] * 5
+    alert = Alert.objects.get(code="EXIT_FAILING")
+    assert alert.severity == "CRITICAL"
+    assert (fresh(position).status, fresh(position).closing_for) == ("OPEN", "MANUAL")
+    exchange.delete("/paper/faults")
+    closed = visit(position, at=at, after_seconds=20)
+    assert closed.status == PositionStatus.CLOSED
+    alert.refresh_from_db()
+    assert alert.cleared_at is not None
+
+
+def test_reduce_only_refused_because_it_is_flat_is_no_failure(exchange: PaperExchange) -> None:
+    position = hold()
+    bells = request_close(position.pk, reason=CloseReason.MANUAL, now=now())
+    sell_elsewhere(position, position.quantity)
+    answer(bells)
+    closed = visit(position, after_seconds=2)
+    (order,) = exits_of(closed)
+    assert (order.status, order.code) == ("REJECTED", "-2022")
+    assert (closed.status, closed.close_reason) == ("CLOSED", CloseReason.FOREIGN)
+    assert not Alert.objects.filter(code="EXIT_FAILING").exists()
+
+
+def stopped_out_while_away(exchange: PaperExchange) -> tuple[Position, datetime]:
+    """A long whose stop the desk saw crossed while the exchange answered nothing for its account."""
+    position = hold()
+    exchange.add_fault(kind="http", endpoint="*", status=403, body="", count=0, account=position.account.name)
+    at = now()
+    intend_close(position.pk, reason=CloseReason.STOP_LOSS, now=at)
+    for second in (0, 2, 4, 6):
+        visit(position, at=at, after_seconds=second)
+    return fresh(position), at
+
+
+def test_an_outage_costs_one_attempt_and_the_intent_stands(exchange: PaperExchange) -> None:
+    position, at = stopped_out_while_away(exchange)
+    (order,) = exits_of(position)
+    assert (order.status, order.code) == ("REJECTED", "HTTP_403")
+    assert (position.status, position.closing_for) == ("OPEN", "STOP_LOSS")
+    assert position.check_at == at + timedelta(seconds=7)
+
+
+def test_on_contact_a_stop_out_the_mark_took_back_is_withdrawn(exchange: PaperExchange) -> None:
+    position, at = stopped_out_while_away(exchange)
+    exchange.delete("/paper/faults")
+    after = visit(position, at=at, after_seconds=8)
+    assert (after.status, after.closing_for, after.crossed_at) == ("OPEN", "", None)
+    assert after.protection == "VERIFIED"
+    assert len(exits_of(position)) == 1
+    assert held_there(position.account)[0].quantity == position.quantity
+
+
+def test_on_contact_a_position_whose_stop_is_gone_is_closed(exchange: PaperExchange) -> None:
+    position, at = stopped_out_while_away(exchange)
+    exchange.delete("/paper/faults")
+    cancel_elsewhere(position, orders_of(position, OrderPurpose.HARD_STOP)[0])
+    closed = visit(position, at=at, after_seconds=8)
+    assert (closed.status, closed.close_reason) == ("CLOSED", CloseReason.STOP_LOSS)
+    assert held_there(position.account) == []
+
+
+def test_a_foreign_position_goes_only_by_an_operators_word() -> None:
+    position = enter()
+    Position.objects.filter(pk=position.pk).update(is_foreign=True)
+    assert not intend_close(position.pk, reason=CloseReason.STOP_LOSS, now=now())
+    assert fresh(position).closing_for == ""
+    assert exits_of(position) == []
+    assert intend_close(position.pk, reason=CloseReason.FLATTEN, now=now())
+
+
+def test_a_closed_position_cannot_be_closed_again() -> None:
+    closed = close(hold())
+    assert request_close(closed.pk, reason=CloseReason.MANUAL, now=now()) == Bells()
+    assert len(exits_of(closed)) == 1
+
+
+def test_spot_frees_its_coins_sells_and_leaves_no_stop() -> None:
+    position = hold(executors=(Market.SPOT,))
+    closed = close(position)
+    (order,) = exits_of(closed)
+    assert (order.side, order.reduce_only, order.status) == ("sell", False, "FILLED")
+    assert order.quantity is not None
+    assert order.quantity <= position.quantity
+    assert (closed.status, closed.close_reason) == ("CLOSED", CloseReason.MANUAL)
+    assert stops_there(position.account, position.symbol, Market.SPOT) == []
+    assert [stop.status for stop in orders_of(closed, OrderPurpose.HARD_STOP)] == ["CANCELLED"]
+    assert closed.unprotected_seconds < 3
+
+
+def test_a_spot_part_is_sold_and_the_rest_gets_its_stop_back() -> None:
+    position = hold(executors=(Market.SPOT,))
+    answer(request_close(position.pk, reason=CloseReason.MANUAL, now=now(), quantity=position.quantity / 2))
+    after = visit(position, after_seconds=1.1)
+    after = visit(after, after_seconds=2.2)
+    assert after.status == "OPEN"
+    assert Decimal("0.49") < after.quantity / position.quantity < Decimal("0.52")
+    (resting,) = stops_there(position.account, position.symbol, Market.SPOT)
+    assert after.quantity - Decimal("0.00001") < resting.quantity <= after.quantity
+    assert after.protection == "VERIFIED"
+    assert codes_of(after).count("VERIFIED") == 2

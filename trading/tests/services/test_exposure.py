@@ -1,0 +1,202 @@
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+from django.conf import settings
+
+from accounts.models import Account
+from exchange.port import Market, OrderSide
+from trading.domain.limits import Limits
+from trading.domain.states import OrderPurpose, OrderStatus
+from trading.models import Allocation, Decision, Fill, Income, Order, Position
+from trading.services.exposure import Exposure, day_start, exposures
+from trading.tests.services.journey import WALLET, fit_accounts, now, set_columns
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("paper_exchange")]
+
+SYMBOL = "ATOM/USDT:USDT"
+
+
+def exposure_of(account: Account, marks: dict[str, Decimal] | None = None) -> Exposure:
+    limits: dict[int, Limits] = {account.pk: settings.LIMITS}
+    return exposures([account], limits, marks or {}, now())[account.pk]
+
+
+def a_long(account: Account, *, stop_price: str | None, opened_at: datetime | None = None) -> Position:
+    return Position.objects.create(
+        account=account,
+        market=Market.FUTURES,
+        symbol=SYMBOL,
+        base="ATOM",
+        is_long=True,
+        leverage=2,
+        quantity=Decimal(100),
+        initial_quantity=Decimal(100),
+        entry_price=Decimal(10),
+        stop_price=None if stop_price is None else Decimal(stop_price),
+        opened_at=opened_at or now() - timedelta(hours=1),
+    )
+
+
+def an_entry(account: Account, status: OrderStatus, **columns: object) -> Order:
+    decision = Decision.objects.create(status="OPEN", decided_at=now())
+    share = Allocation.objects.create(decision=decision, account=account)
+    values: dict[str, object] = {
+        "client_order_id": f"entry{share.pk}",
+        "account": account,
+        "allocation": share,
+        "purpose": OrderPurpose.ENTRY,
+        "market": Market.FUTURES,
+        "symbol": SYMBOL,
+        "base": "ATOM",
+        "side": OrderSide.SELL,
+        "type": "limit_ioc",
+        "status": status,
+        "created_at": now(),
+        "reserved_margin": Decimal(40),
+        "reserved_risk": Decimal(7),
+        "reserved_notional": Decimal(100),
+    }
+    return Order.objects.create(**{**values, **columns})
+
+
+def test_the_risk_of_a_position_is_its_loss_at_the_stop_with_both_fees_and_slippage() -> None:
+    (account,) = fit_accounts(1)
+    a_long(account, stop_price="9.9")
+    per_unit = Decimal("0.1") + Decimal("0.0005") * Decimal("19.9") + Decimal("0.0005") * Decimal("9.9")
+    assert exposure_of(account).risk() == 100 * per_unit
+
+
+def test_a_stop_in_profit_is_no_negative_risk() -> None:
+    (account,) = fit_accounts(1)
+    a_long(account, stop_price="11")
+    assert exposure_of(account).risk() == 0
+
+
+def test_a_position_without_a_stop_risks_its_whole_margin() -> None:
+    (account,) = fit_accounts(1)
+    a_long(account, stop_price=None)
+    assert exposure_of(account).risk() == Decimal(500)
+
+
+def test_notional_and_profit_are_at_the_mark() -> None:
+    (account,) = fit_accounts(1)
+    a_long(account, stop_price="9.9")
+    exposure = exposure_of(account, {SYMBOL: Decimal(12)})
+    assert exposure.notional() == exposure.notional("ATOM") == Decimal(1200)
+    assert exposure.wallets[Market.FUTURES].unrealized == Decimal(200)
+    assert exposure.notional("BTC") == 0
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        OrderStatus.PENDING,
+        OrderStatus.CLAIMED,
+        OrderStatus.SUBMITTED,
+        OrderStatus.UNKNOWN,
+        OrderStatus.ACKNOWLEDGED,
+    ],
+)
+def test_an_entry_that_may_still_become_a_position_keeps_its_reservation(status: OrderStatus) -> None:
+    (account,) = fit_accounts(1)
+    an_entry(account, status)
+    exposure = exposure_of(account)
+    assert exposure.wallets[Market.FUTURES].available == WALLET - 40
+    assert exposure.risk() == exposure.risk(is_long=False) == Decimal(7)
+    assert exposure.risk(is_long=True) == 0
+    assert exposure.notional("ATOM") == Decimal(100)
+    assert [entry.is_unknown for entry in exposure.in_flight] == [status == OrderStatus.UNKNOWN]
+    assert exposure.entries_today == 1
+
+
+@pytest.mark.parametrize("status", [OrderStatus.REJECTED, OrderStatus.CANCELLED, OrderStatus.EXPIRED])
+def test_an_entry_that_ended_without_a_fill_reserves_and_counts_nothing(status: OrderStatus) -> None:
+    (account,) = fit_accounts(1)
+    an_entry(account, status)
+    exposure = exposure_of(account)
+    assert exposure.wallets[Market.FUTURES].available == WALLET
+    assert [exposure.risk(), exposure.entries_today] == [0, 0]
+
+
+def test_a_filled_entry_counts_for_its_day_only() -> None:
+    (account,) = fit_accounts(1)
+    an_entry(account, OrderStatus.FILLED, filled_quantity=Decimal(1))
+    an_entry(
+        account,
+        OrderStatus.FILLED,
+        filled_quantity=Decimal(1),
+        created_at=day_start(account, now()) - timedelta(seconds=1),
+    )
+    assert exposure_of(account).entries_today == 1
+
+
+def test_what_happened_since_the_balance_was_read_is_carried_forward() -> None:
+    (account,) = fit_accounts(1)
+    set_columns(account, balances_at=now() - timedelta(seconds=20))
+    a_long(account, stop_price="9.9", opened_at=now() - timedelta(seconds=5))
+    Fill.objects.create(
+        account=account,
+        market=Market.FUTURES,
+        symbol=SYMBOL,
+        trade_id="1",
+        exchange_order_id="1",
+        side=OrderSide.BUY,
+        price=Decimal(10),
+        quantity=Decimal(100),
+        fee=Decimal("0.5"),
+        fee_asset="USDT",
+        filled_at=now() - timedelta(seconds=5),
+    )
+    wallet = exposure_of(account).wallets[Market.FUTURES]
+    assert wallet.wallet == WALLET - Decimal("0.5")
+    assert wallet.available == WALLET - Decimal("0.5") - Decimal(500)
+
+
+def test_the_day_counts_from_the_accounts_own_midnight() -> None:
+    (account,) = fit_accounts(1)
+    set_columns(account, time_zone="America/New_York")
+    assert day_start(account, datetime(2026, 1, 15, 3, 0, tzinfo=UTC)) == datetime(
+        2026, 1, 14, 5, 0, tzinfo=UTC
+    )
+
+
+def test_a_transfer_is_no_profit_of_the_day() -> None:
+    (account,) = fit_accounts(1)
+    set_columns(account, wallet_balance=WALLET + 500, day_baseline_equity=WALLET)
+    assert exposure_of(account).day_profit == Decimal(500)
+    Income.objects.create(
+        account=account, income_id="1", kind="TRANSFER", asset="USDT", quantity=Decimal(450), at=now()
+    )
+    assert exposure_of(account).day_profit == Decimal(50)
+
+
+def test_a_transfer_from_before_the_baseline_is_in_it_already() -> None:
+    (account,) = fit_accounts(1)
+    set_columns(account, day_started_at=now(), wallet_balance=WALLET + 10)
+    before = now() - timedelta(seconds=5)
+    Income.objects.create(
+        account=account, income_id="1", kind="TRANSFER", asset="USDT", quantity=Decimal(450), at=before
+    )
+    assert exposure_of(account).day_profit == Decimal(10)
+
+
+def test_yesterdays_baseline_is_none_for_today() -> None:
+    (account,) = fit_accounts(1)
+    set_columns(account, day_started_at=day_start(account, now()) - timedelta(seconds=1))
+    assert exposure_of(account).day_profit is None
+
+
+def test_without_a_baseline_the_day_is_unknown_and_not_zero() -> None:
+    (account,) = fit_accounts(1)
+    set_columns(account, day_baseline_equity=None)
+    assert exposure_of(account).day_profit is None
+
+
+def test_spot_coins_belong_to_the_spot_equity() -> None:
+    (account,) = fit_accounts(1)
+    set_columns(account, spot_wallet=Decimal(9000), spot_available=Decimal(9000))
+    position = a_long(account, stop_price="9.9")
+    Position.objects.filter(pk=position.pk).update(market=Market.SPOT, leverage=1, symbol="ATOM/USDT")
+    wallet = exposure_of(account, {"ATOM/USDT": Decimal(11)}).wallets[Market.SPOT]
+    assert [wallet.wallet, wallet.unrealized, wallet.available] == [10_000, 100, 9000]

@@ -1,0 +1,309 @@
+"""Each open position has a stop that was seen at the exchange, or it does not stay open."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+import pytest
+from pytest_django import Settings
+
+from alerts.models import Alert
+from tests.processes import PaperExchange
+from trading.domain.states import CloseReason, OrderPurpose, OrderStatus, PositionStatus, Protection
+from trading.models import Order, Position
+from trading.services import execution
+from trading.services.bells import Bells
+from trading.services.orders import new_stop
+from trading.services.protection import protect
+from trading.tests.services.holding import (
+    answer,
+    cancel_elsewhere,
+    codes_of,
+    enter,
+    fresh,
+    held_there,
+    hold,
+    ids_of,
+    orders_of,
+    pinned_mark,
+    stops_there,
+    visit,
+)
+from trading.tests.services.journey import WEATHER, now
+
+pytestmark = pytest.mark.django_db
+
+STOP = "POST /fapi/v1/algoOrder"
+LIST = "GET /fapi/v1/openAlgoOrders"
+
+
+@pytest.fixture(autouse=True)
+def exchange(paper_exchange: PaperExchange, settings: Settings) -> Iterator[PaperExchange]:
+    settings.GATE_OFF = WEATHER
+    with pinned_mark(paper_exchange):
+        yield paper_exchange
+
+
+def send_stop(position: Position, at: datetime | None = None) -> Order:
+    """Send the stop that waits, and only that."""
+    execution.submit(ids_of(position, OrderPurpose.HARD_STOP, live=True), at or now())
+    return orders_of(position, OrderPurpose.HARD_STOP)[-1]
+
+
+def look(position: Position, at: datetime) -> tuple[Position, Bells]:
+    """One look at one position, what it rings left unanswered."""
+    bells = protect([position.pk], at)
+    return fresh(position), bells
+
+
+def test_an_accepted_stop_is_acked_until_a_list_shows_it(exchange: PaperExchange) -> None:
+    exchange.add_fault(kind="http", endpoint=LIST, status=500, count=0)
+    position = enter()
+    order = send_stop(position)
+    after, _ = look(position, now())
+    assert (order.status, order.is_seen) == (OrderStatus.ACKNOWLEDGED, False)
+    assert (after.protection, after.verified_at) == (Protection.ACKED, None)
+    exchange.delete("/paper/faults")
+    after, _ = look(position, now())
+    assert after.protection == Protection.VERIFIED
+    assert Order.objects.get(pk=order.pk).is_seen
+
+
+def test_a_stop_seen_in_the_stream_needs_no_list(exchange: PaperExchange) -> None:
+    exchange.add_fault(kind="http", endpoint=LIST, status=500, count=0)
+    position = enter()
+    order = send_stop(position)
+    Order.objects.filter(pk=order.pk).update(is_seen=True)
+    after, _ = look(position, now())
+    assert after.protection == Protection.VERIFIED
+
+
+def test_unprotected_seconds_run_from_the_first_fill_to_the_first_sight(exchange: PaperExchange) -> None:
+    position = enter()
+    began = position.fills.order_by("filled_at")[0].filled_at
+    send_stop(position)
+    after, _ = look(position, began + timedelta(seconds=4, milliseconds=250))
+    assert after.unprotected_seconds == Decimal("4.250")
+    assert after.unprotected_since is None
+
+
+def test_the_clock_runs_again_when_a_verified_stop_is_lost() -> None:
+    position = hold()
+    before = position.unprotected_seconds
+    (stop,) = orders_of(position)
+    cancel_elsewhere(position, stop)
+    Order.objects.filter(pk=stop.pk).update(status=OrderStatus.CANCELLED)
+    at = now()
+    after, bells = look(position, at)
+    assert (after.protection, after.unprotected_since) == (Protection.UNPROTECTED, at)
+    assert len(bells.exits) == 1
+    execution.submit(bells.exits, now())
+    after, _ = look(position, at + timedelta(seconds=2, milliseconds=500))
+    assert after.protection == Protection.VERIFIED
+    assert after.unprotected_seconds == before + Decimal("2.500")
+    assert len(stops_there(position.account)) == 1
+
+
+def test_v18_a_stop_the_mark_is_already_through_closes_at_market(exchange: PaperExchange) -> None:
+    position = enter()
+    exchange.set_mark("BTCUSDT", "97000")
+    stop = send_stop(position)
+    assert (stop.status, stop.code) == (OrderStatus.REJECTED, "-2021")
+    answer(Bells(positions=[position.pk]))
+    closed = fresh(position)
+    (order,) = orders_of(position, OrderPurpose.EXIT)
+    assert (order.reduce_only, order.type, order.status) == (True, "market", OrderStatus.FILLED)
+    assert (closed.status, closed.close_reason) == (PositionStatus.CLOSED, CloseReason.STOP_FAILED)
+    assert "closed at failed stop" in Alert.objects.get(code="STOP_FAILED").message
+    assert "STOP_FAILED" in codes_of(closed)
+    assert held_there(position.account) == []
+    assert len(orders_of(position, OrderPurpose.HARD_STOP)) == 1
+
+
+def test_would_trigger_with_the_mark_back_inside_is_placed_again(exchange: PaperExchange) -> None:
+    position = enter()
+    exchange.add_fault(kind="http", endpoint=STOP, status=400, code=-2021, message="would trigger", count=1)
+    assert send_stop(position).code == "-2021"
+    answer(Bells(positions=[position.pk]))
+    after = fresh(position)
+    assert (after.status, after.protection) == ("OPEN", Protection.VERIFIED)
+    assert [stop.status for stop in orders_of(position)] == ["REJECTED", "ACKNOWLEDGED"]
+    assert orders_of(position, OrderPurpose.EXIT) == []
+
+
+def test_v21_a_second_close_position_stop_is_refused_and_the_first_still_protects() -> None:
+    position = hold()
+    first = orders_of(position)[0]
+    second = new_stop(
+        position,
+        purpose=OrderPurpose.HARD_STOP,
+        trigger_price=first.trigger_price,  # type: ignore[arg-type]  # a stop has a trigger
+        quantity=None,
+        close_position=True,
+        now=now(),
+    )
+    second.save()
+    answer(Bells(exits=[second.pk]))
+    second.refresh_from_db()
+    assert (second.status, second.code) == (OrderStatus.REJECTED, "-4130")
+    after = fresh(position)
+    assert (after.status, after.protection) == ("OPEN", Protection.VERIFIED)
+    assert [stop.client_order_id for stop in stops_there(position.account)] == [first.client_order_id]
+
+
+def stop_left_over(position: Position, trigger_price: Decimal) -> Order:
+    """A close-position stop of an earlier position on the symbol that was never taken away."""
+    earlier = fresh(position)
+    earlier.pk, earlier.status, earlier.uuid = None, PositionStatus.CLOSED, type(position)().uuid
+    earlier.check_at = None
+    earlier.save(force_insert=True)
+    stop = new_stop(
+        earlier,
+        purpose=OrderPurpose.HARD_STOP,
+        trigger_price=trigger_price,
+        quantity=None,
+        close_position=True,
+        now=now(),
+    )
+    stop.save()
+    execution.submit([stop.pk], now())
+    return stop
+
+
+def test_a_leftover_in_the_way_is_cancelled_and_the_right_stop_placed() -> None:
+    position = enter()
+    leftover = stop_left_over(position, Decimal(90_000))
+    assert send_stop(position).code == "-4130"
+    answer(Bells(positions=[position.pk]))
+    after = visit(position, after_seconds=1.5)
+    leftover.refresh_from_db()
+    assert leftover.status == OrderStatus.CANCELLED
+    assert after.protection == Protection.VERIFIED
+    (resting,) = stops_there(position.account)
+    assert resting.trigger_price == after.stop_price
+
+
+def test_a_leftover_that_is_right_is_adopted_after_looking() -> None:
+    position = enter()
+    leftover = stop_left_over(position, position.stop_price)  # type: ignore[arg-type]  # it is planned
+    assert send_stop(position).code == "-4130"
+    answer(Bells(positions=[position.pk]))
+    after = visit(position)
+    leftover.refresh_from_db()
+    assert (leftover.status, leftover.position_id) == (OrderStatus.ACKNOWLEDGED, position.pk)
+    assert (after.status, after.protection) == ("OPEN", Protection.VERIFIED)
+    assert [stop.client_order_id for stop in stops_there(position.account)] == [leftover.client_order_id]
+
+
+def test_a_refused_stop_is_never_read_as_protection_without_looking(exchange: PaperExchange) -> None:
+    position = enter()
+    stop_left_over(position, position.stop_price)  # type: ignore[arg-type]  # it is planned
+    exchange.add_fault(kind="http", endpoint=LIST, status=500, count=0)
+    send_stop(position)
+    after, bells = look(position, now())
+    assert after.protection == Protection.UNPROTECTED
+    assert not bells.exits
+    assert not bells.cancel
+
+
+def test_ten_seconds_without_a_stop_close_at_market(exchange: PaperExchange) -> None:
+    position = enter()
+    exchange.add_fault(kind="http", endpoint=STOP, status=400, code=-4045, message="too many", count=0)
+    answer(Bells(positions=[position.pk]))
+    began = position.unprotected_since
+    assert began is not None
+    still = visit(position, at=began, after_seconds=9)
+    assert (still.status, still.closing_for) == ("OPEN", "")
+    closed = visit(position, at=began, after_seconds=10.1)
+    assert (closed.status, closed.close_reason) == (PositionStatus.CLOSED, CloseReason.UNPROTECTED)
+    assert Alert.objects.get(code="UNPROTECTED").severity == "CRITICAL"
+    assert held_there(position.account) == []
+
+
+def test_a_list_that_cannot_be_read_never_closes_an_accepted_stop(exchange: PaperExchange) -> None:
+    position = enter()
+    send_stop(position)
+    exchange.add_fault(kind="http", endpoint=LIST, status=500, count=0)
+    at = now()
+    after, _ = look(position, at)
+    for seconds in (5, 11, 31, 90):
+        after, _ = look(position, at + timedelta(seconds=seconds))
+    assert (after.status, after.closing_for, after.protection) == ("OPEN", "", Protection.ACKED)
+    assert Alert.objects.filter(code="STOP_UNSEEN", cleared_at=None).exists()
+    assert orders_of(position, OrderPurpose.EXIT) == []
+
+
+def test_an_accepted_stop_no_list_shows_is_told_then_doubled_then_the_position_closed() -> None:
+    position = enter()
+    cancel_elsewhere(position, send_stop(position))
+    at = now()
+    after, bells = look(position, at)
+    assert after.protection == Protection.ACKED
+    assert not Alert.objects.filter(code="STOP_UNSEEN").exists()
+    look(position, at + timedelta(seconds=10))
+    assert Alert.objects.filter(code="STOP_UNSEEN").exists()
+    after, bells = look(position, at + timedelta(seconds=30))
+    assert (after.status, after.closing_for) == ("OPEN", "")
+    execution.submit(bells.exits, now())
+    (second,) = orders_of(position, OrderPurpose.WORKING_STOP)
+    assert (second.close_position, second.quantity, second.reduce_only) == (False, position.quantity, True)
+    cancel_elsewhere(position, second)
+    answer(Bells(positions=[position.pk]), at + timedelta(seconds=31))
+    closed = fresh(position)
+    assert (closed.status, closed.close_reason) == (PositionStatus.CLOSED, CloseReason.UNPROTECTED)
+
+
+def test_the_second_stop_that_is_seen_protects_and_nothing_is_closed() -> None:
+    position = enter()
+    cancel_elsewhere(position, send_stop(position))
+    at = now()
+    look(position, at)
+    answer(Bells(positions=[position.pk]), at + timedelta(seconds=30))
+    after = fresh(position)
+    assert (after.status, after.protection) == ("OPEN", Protection.VERIFIED)
+    assert len(stops_there(position.account)) == 1
+
+
+def test_a_stop_refused_when_it_fired_closes_at_market(exchange: PaperExchange) -> None:
+    position = hold()
+    exchange.add_fault(kind="reject_trigger", account=position.account.name, count=1)
+    exchange.set_mark("BTCUSDT", "98000")
+    (stop,) = orders_of(position)
+    execution.refresh([stop.pk], now())
+    answer(Bells(positions=[position.pk]))
+    closed = fresh(position)
+    assert (closed.status, closed.close_reason) == (PositionStatus.CLOSED, CloseReason.STOP_FAILED)
+    assert held_there(position.account) == []
+
+
+def test_with_a_strangers_share_the_stop_has_a_quantity() -> None:
+    position = enter()
+    Order.objects.filter(position=position, purpose=OrderPurpose.HARD_STOP).delete()
+    Position.objects.filter(pk=position.pk).update(foreign_quantity=Decimal(1))
+    after = visit(position)
+    (stop,) = orders_of(after)
+    assert (stop.close_position, stop.quantity, stop.reduce_only) == (False, position.quantity, True)
+    assert after.protection == Protection.VERIFIED
+
+
+def test_a_foreign_position_gets_no_stop_from_us() -> None:
+    position = enter()
+    Order.objects.filter(position=position, purpose=OrderPurpose.HARD_STOP).delete()
+    Position.objects.filter(pk=position.pk).update(is_foreign=True)
+    visit(position, after_seconds=60)
+    assert orders_of(position) == []
+    assert fresh(position).status == "OPEN"
+
+
+def test_nothing_is_rung_for_a_position_that_is_well() -> None:
+    position = hold()
+    assert protect([position.pk], now()) == Bells()
+    assert fresh(position).check_at == position.opened_at + timedelta(hours=48)
+    assert fresh(position).reduction == {}
+
+
+def test_protecting_twice_places_one_stop() -> None:
+    position = enter()
+    protect([position.pk], now())
+    protect([position.pk], now())
+    assert len(orders_of(position)) == 1

@@ -1,0 +1,106 @@
+"""A chunk's answers are recorded together, and each keeps what is its own."""
+
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from accounts.models import Breaker
+from exchange.errors import OrderRejected
+from exchange.port import OrderReport, OrderSide, ReportStatus
+from trading.domain.states import OrderStatus
+from trading.models import Order
+from trading.services.execution import claiming, recording
+from trading.services.execution.answers import Answer
+from trading.tests.services.journey import fit_accounts, now
+from trading.tests.services.sending import a_decision, a_share, an_entry, share_of
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("paper_exchange", "unthrottled")]
+
+UNFILLED = Decimal(0)
+
+
+def submitted(count: int) -> list[Order]:
+    """Entries of one decision over so many accounts, as they are right before their answers arrive."""
+    decision = a_decision()
+    entries = [an_entry(one, share=a_share(decision, one)) for one in fit_accounts(count)]
+    return claiming.mark_submitted(claiming.claim([entry.pk for entry in entries]))
+
+
+def taken(order: Order, number: int, after_ms: int) -> Answer:
+    """The exchange took it, nothing filled, so long after the decision was recorded."""
+    assert order.allocation is not None
+    report = OrderReport(
+        client_order_id=order.client_order_id,
+        exchange_order_id=str(number),
+        symbol=order.symbol,
+        side=OrderSide(order.side),
+        status=ReportStatus.EXPIRED,
+        quantity=order.quantity or UNFILLED,
+        filled_quantity=UNFILLED,
+        is_conditional=False,
+    )
+    at = order.allocation.decision.recorded_at + timedelta(milliseconds=after_ms)
+    return Answer(order, report=report, at=at)
+
+
+def test_each_share_keeps_its_own_arrival_and_each_order_its_own_number() -> None:
+    first, second, third = submitted(3)
+
+    bells = recording.record([taken(first, 11, 40), taken(second, 12, 55), taken(third, 13, 90)], now())
+
+    rows = [Order.objects.get(pk=order.pk) for order in (first, second, third)]
+    assert [row.exchange_order_id for row in rows] == ["11", "12", "13"]
+    assert {row.status for row in rows} == {OrderStatus.EXPIRED}
+    assert [share_of(row).latency_ms for row in rows] == [40, 55, 90]
+    assert bells.decisions == [share_of(first).decision_id]
+
+
+def test_an_arrival_that_was_told_before_stands() -> None:
+    (order,) = submitted(1)
+    earlier = timezone.now()
+    type(share_of(order)).objects.filter(pk=share_of(order).pk).update(acknowledged_at=earlier, latency_ms=7)
+
+    recording.record([taken(order, 11, 400)], now())
+
+    assert (share_of(order).acknowledged_at, share_of(order).latency_ms) == (earlier, 7)
+
+
+def test_a_refusal_between_two_taken_entries_counts_for_its_account_alone() -> None:
+    first, second, third = submitted(3)
+    refused = Answer(second, error=OrderRejected("-2019", "margin is insufficient"))
+
+    recording.record([taken(first, 11, 40), refused, taken(third, 13, 60)], now())
+
+    assert [Order.objects.get(pk=order.pk).status for order in (first, second, third)] == [
+        OrderStatus.EXPIRED,
+        OrderStatus.REJECTED,
+        OrderStatus.EXPIRED,
+    ]
+    assert list(Breaker.objects.values_list("account_id", "rejections")) == [(second.account_id, 1)]
+    assert share_of(second).acknowledged_at is None
+
+
+def test_a_late_answer_moves_no_order_that_ended_and_rings_nobody() -> None:
+    (order,) = submitted(1)
+    Order.objects.filter(pk=order.pk).update(status=OrderStatus.FILLED)
+
+    bells = recording.record([taken(order, 11, 40)], now())
+
+    assert Order.objects.get(pk=order.pk).status == OrderStatus.FILLED
+    assert share_of(order).latency_ms is None
+    assert not bells
+
+
+def test_a_further_taken_entry_costs_one_further_statement() -> None:
+    few, many = submitted(2), submitted(6)
+
+    with CaptureQueriesContext(connection) as of_few:
+        recording.record([taken(order, number, 40) for number, order in enumerate(few)], now())
+    with CaptureQueriesContext(connection) as of_many:
+        recording.record([taken(order, number, 40) for number, order in enumerate(many)], now())
+
+    assert len(of_many) - len(of_few) == 4

@@ -1,0 +1,198 @@
+"""What user streams tell is applied as it comes: once, in whatever order, and never as the only road."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from accounts.models import Account
+from accounts.services.gateways import gateway_for
+from exchange.loop import IoLoop
+from exchange.port import FillReport, Market, OrderReport, OrderSide, ReportStatus
+from exchange.stream_events import ConditionalEvent, OrderEvent, StreamDown, StreamUp, UserEvent
+from tests.processes import PaperExchange
+from trading.domain.states import AllocationOutcome, CloseReason, OrderStatus, PositionStatus
+from trading.models import Fill, Order, Position
+from trading.services import streams
+from trading.services.bells import Bells
+from trading.services.execution import claiming, recording, sending
+from trading.services.streams import Told
+from trading.tests.services.holding import at_exchange, stranger
+from trading.tests.services.journey import BTC, WALLET, fit_accounts, now
+from trading.tests.services.sending import a_held_position, a_resting_stop, an_entry, send, settled, share_of
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("unthrottled", "faults")]
+
+SECONDS = 10.0
+
+
+def apply(account: Account, *events: UserEvent, at: Any = None) -> Bells:
+    return streams.apply([Told(account.pk, Market.FUTURES, event) for event in events], at or now())
+
+
+def left_unrecorded(order: Order) -> tuple[OrderReport, Sequence[FillReport]]:
+    """Send the order and forget the answer: the exchange has it, our row is SUBMITTED."""
+    submitted = claiming.mark_submitted(claiming.claim([order.pk]))
+    (answer,) = sending.send_all(submitted)
+    assert answer.report is not None
+    return answer.report, answer.fills
+
+
+def told_by_stream(order: Order, report: OrderReport, fill: FillReport) -> OrderEvent:
+    """The event of an execution: on the stream it carries its order's client id."""
+    return OrderEvent(report, replace(fill, client_order_id=order.client_order_id), now())
+
+
+def picture() -> list[Any]:
+    """Every row a stream may move."""
+    return [
+        list(Order.objects.order_by("pk").values()),
+        list(Fill.objects.order_by("pk").values()),
+        list(Position.objects.order_by("pk").values_list("quantity", "status", "initial_quantity", "plan")),
+    ]
+
+
+def test_an_execution_told_by_the_stream_is_the_fill_of_its_order() -> None:
+    order = an_entry()
+    report, (fill,) = left_unrecorded(order)
+    bells = apply(order.account, told_by_stream(order, report, fill))
+    order.refresh_from_db()
+    assert (order.status, order.filled_quantity, order.fills_complete) == (
+        OrderStatus.FILLED,
+        order.quantity,
+        True,
+    )
+    assert Position.objects.get(account=order.account).quantity == order.quantity
+    assert share_of(order).decision_id in bells.decisions
+    share = settled(order)
+    assert (share.outcome, share.latency_ms is not None) == (AllocationOutcome.FILLED, True)
+
+
+def test_an_event_applied_twice_changes_nothing_the_second_time() -> None:
+    order = an_entry()
+    report, (fill,) = left_unrecorded(order)
+    event = told_by_stream(order, report, fill)
+    apply(order.account, event)
+    before = picture()
+    apply(order.account, event, event, at=now() + timedelta(seconds=5))
+    assert picture() == before
+
+
+def test_the_answer_that_comes_after_the_stream_changes_nothing() -> None:
+    order = an_entry()
+    (claimed,) = claiming.claim([order.pk])
+    submitted = claiming.mark_submitted([claimed])
+    (answer,) = sending.send_all(submitted)
+    assert answer.report is not None
+    apply(order.account, told_by_stream(order, answer.report, answer.fills[0]))
+    before = picture()
+    recording.record([answer], now() + timedelta(seconds=5))
+    assert picture() == before
+
+
+def test_a_stale_part_does_not_reopen_an_order_that_ended(paper_exchange: PaperExchange) -> None:
+    order = an_entry()
+    paper_exchange.add_fault(kind="partial", account=order.account.name, fraction="0.3")
+    send(order)
+    assert order.status == OrderStatus.EXPIRED
+    report = _report(order)
+    fill = Fill.objects.get(order=order)
+    told = _fill_report(fill)
+    before = picture()
+    part = replace(report, status=ReportStatus.PARTIALLY_FILLED)
+    new = replace(report, status=ReportStatus.NEW, filled_quantity=Decimal(0))
+    apply(order.account, OrderEvent(part, told, now()), OrderEvent(new, None, now()))
+    assert picture() == before
+
+
+def _report(order: Order) -> OrderReport:
+    gateway = gateway_for(order.account, Market.FUTURES)
+    lookup = gateway.fetch_order(BTC, order.client_order_id, is_conditional=order.is_conditional)
+    report = IoLoop.current().run(lookup, SECONDS)
+    assert report is not None
+    return report
+
+
+def _fill_report(fill: Fill) -> FillReport:
+    gateway = gateway_for(fill.account, Market.FUTURES)
+    fills = IoLoop.current().run(gateway.fetch_fills(BTC, exchange_order_id=fill.exchange_order_id), SECONDS)
+    return next(one for one in fills if one.trade_id == fill.trade_id)
+
+
+def test_an_event_about_an_order_that_is_not_ours_changes_nothing() -> None:
+    order = an_entry()
+    report, _ = left_unrecorded(order)
+    before = picture()
+    bells = apply(order.account, OrderEvent(replace(report, client_order_id="stranger1"), None, now()))
+    assert not bells
+    assert picture() == before
+
+
+def test_a_strangers_execution_that_reduces_our_position_is_booked_as_foreign() -> None:
+    position = a_held_position()
+    sold = at_exchange(position, stranger(position, OrderSide.SELL, position.quantity))
+    gateway = gateway_for(position.account, Market.FUTURES)
+    (fill,) = IoLoop.current().run(
+        gateway.fetch_fills(BTC, exchange_order_id=sold.exchange_order_id), SECONDS
+    )
+    told = replace(fill, client_order_id=sold.client_order_id)
+    apply(position.account, OrderEvent(sold, told, now()), OrderEvent(sold, told, now()))
+    position.refresh_from_db()
+    assert (position.status, position.close_reason) == (PositionStatus.CLOSED, CloseReason.FOREIGN)
+    assert Fill.objects.filter(account=position.account, order=None).count() == 1
+
+
+def test_a_resting_stop_is_seen_when_the_stream_tells_of_it() -> None:
+    stop = a_resting_stop(a_held_position())
+    Order.objects.filter(pk=stop.pk).update(is_seen=False)
+    apply(stop.account, ConditionalEvent(_report(stop), now()))
+    stop.refresh_from_db()
+    assert (stop.is_seen, stop.status, stop.due_at) == (True, OrderStatus.ACKNOWLEDGED, None)
+
+
+def test_a_stop_that_fired_stays_due_though_a_stale_event_still_calls_it_new() -> None:
+    stop = a_resting_stop(a_held_position())
+    new = _report(stop)
+    fired = replace(new, status=ReportStatus.TRIGGERED, triggered_order_id="4711")
+    apply(stop.account, ConditionalEvent(fired, now()), ConditionalEvent(new, now()))
+    stop.refresh_from_db()
+    assert stop.triggered_order_id == "4711"
+    assert stop.due_at is not None
+
+
+def test_a_refused_stop_tells_its_position() -> None:
+    stop = a_resting_stop(a_held_position())
+    refused = replace(_report(stop), status=ReportStatus.REJECTED, reject_reason="no margin")
+    bells = apply(stop.account, ConditionalEvent(refused, now()))
+    stop.refresh_from_db()
+    assert (stop.status, stop.message) == (OrderStatus.REJECTED, "no margin")
+    assert bells.positions == [stop.position_id]
+
+
+@pytest.mark.parametrize("event", [StreamUp(now()), StreamDown(now(), "closed")])
+def test_a_stream_that_was_away_leaves_its_account_in_doubt(event: UserEvent) -> None:
+    (account,) = fit_accounts(1)
+    Account.objects.filter(pk=account.pk).update(audited_at=now(), fresh_at=now())
+    apply(account, event)
+    account.refresh_from_db()
+    assert (account.audited_at, account.fresh_at) == (None, None)
+    assert account.wallet_balance == WALLET, "in doubt is not unknown: what was read stays"
+
+
+def test_a_live_stream_proves_only_a_picture_that_was_read() -> None:
+    read, doubted = fit_accounts(2)
+    moment = now()
+    Account.objects.filter(pk=read.pk).update(audited_at=moment, fresh_at=moment)
+    streams.doubt([doubted.pk])
+    later = moment + timedelta(seconds=20)
+    streams.note_alive([read.pk, doubted.pk], later)
+    read.refresh_from_db()
+    doubted.refresh_from_db()
+    assert (read.fresh_at, doubted.fresh_at) == (later, None)
+
+
+def test_an_event_of_an_account_that_is_gone_is_passed_over() -> None:
+    assert not streams.apply([Told(10**9, Market.FUTURES, StreamUp(now()))], now())

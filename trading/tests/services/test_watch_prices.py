@@ -1,0 +1,127 @@
+"""The watcher's process: marks published with their age, bells rung once, an end that is clean."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+
+import pytest
+from pytest_django import Settings
+
+from alerts.models import Alert
+from exchange import heartbeat
+from exchange.marks import MarkBoard
+from exchange.port import MarkPrice
+from tests.processes import ROOT, PaperExchange, Process, Valkey, wait_until
+from trading.management.commands import watch_prices
+from trading.management.commands.watch_prices import Inbox, PriceWatch
+from trading.services.bells import Bells
+from trading.services.valkey import valkey as connected
+from trading.tests.services.holding import fresh, hold, pinned_mark
+from trading.tests.services.journey import BTC, WEATHER, now
+
+pytestmark = pytest.mark.django_db
+
+ADA = "ADA/USDT:USDT"
+
+
+@pytest.fixture(autouse=True)
+def exchange(paper_exchange: PaperExchange, valkey: Valkey, settings: Settings) -> Iterator[PaperExchange]:
+    settings.GATE_OFF = WEATHER
+    with pinned_mark(paper_exchange):
+        yield paper_exchange
+
+
+@pytest.fixture
+def moments(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The stopwatch of the watcher, moved by hand."""
+    seconds = [1_000.0]
+    monkeypatch.setattr(watch_prices, "monotonic", lambda: seconds[0])
+    return seconds
+
+
+def test_a_batch_is_published_and_followed() -> None:
+    position = hold()
+    watch = PriceWatch()
+    first = Decimal(position.plan["levels"][0]["price"])
+    bells = watch.on_marks([MarkPrice(BTC, first, now())], now(), is_streamed=True)
+    assert bells.positions == [position.pk]
+    assert fresh(position).reduction["reason"] == "TAKE_PROFIT_1"
+    assert MarkBoard(connected()).read([BTC])[BTC].mark_price == first
+    MarkBoard(connected()).publish([MarkPrice(BTC, Decimal(100_000), now() + timedelta(milliseconds=1))])
+
+
+def test_a_silent_stream_is_told_once_and_its_return_too(moments: list[float]) -> None:
+    watch = PriceWatch()
+    moments[0] += 5
+    watch.once_a_second(now())
+    assert not Alert.objects.filter(code="STREAM_STALE").exists()
+    for _ in range(3):
+        moments[0] += 1
+        watch.once_a_second(now())
+        watch.on_marks([MarkPrice(ADA, Decimal("0.5"), now())], now(), is_streamed=False)
+    alert = Alert.objects.get(code="STREAM_STALE")
+    assert (alert.count, alert.cleared_at) == (1, None)
+    watch.on_marks([MarkPrice(ADA, Decimal("0.5"), now())], now(), is_streamed=True)
+    watch.once_a_second(now())
+    alert.refresh_from_db()
+    assert alert.cleared_at is not None
+
+
+def test_what_is_due_rings_and_not_again_while_its_bell_is_on_the_way(moments: list[float]) -> None:
+    position = hold()
+    watch = PriceWatch()
+    due_at = fresh(position).check_at
+    assert due_at is not None
+    assert watch.once_a_second(due_at - timedelta(seconds=1)).positions == []
+    assert watch.once_a_second(due_at).positions == [position.pk]
+    moments[0] += 1
+    assert watch.once_a_second(due_at).positions == []
+    moments[0] += 3
+    assert watch.once_a_second(due_at).positions == [position.pk]
+
+
+@pytest.mark.whole_system
+def test_the_process_beats_publishes_every_mark_and_ends_clean(
+    exchange: PaperExchange, tmp_path: Path
+) -> None:
+    connected().delete(heartbeat.WATCHER, heartbeat.MARKS)
+    place = {"VAR_DIR": str(tmp_path / "var"), "DATABASE_URL": "", "PAPER_EXCHANGE_URL": exchange.url}
+    env = {**os.environ, **place}
+    manage = [sys.executable, str(ROOT / "manage.py")]
+    subprocess.run([*manage, "migrate", "-v0"], env=env, check=True, timeout=60)
+    process = Process("watcher", [*manage, "watch_prices"], tmp_path, env)
+    process.start()
+    try:
+        wait_until(lambda: heartbeat.age_seconds(connected(), heartbeat.MARKS) is not None, "marks", 60)
+        wait_until(lambda: heartbeat.age_seconds(connected(), heartbeat.WATCHER) is not None, "a beat", 5)
+        marks = MarkBoard(connected()).read()
+        assert len(marks) > 10
+        assert process.is_running
+        assert "Traceback" not in process.output
+    finally:
+        process.stop()
+    assert process._popen is not None
+    assert process._popen.returncode == 0, process.output[-2000:]
+
+
+def test_marks_never_wait_behind_what_accounts_tell() -> None:
+    inbox = Inbox()
+    done: list[str] = []
+    for rank, name in ((1, "account 1"), (1, "account 2"), (0, "marks")):
+        inbox.post(rank, partial(_note, done, name))
+    for _ in range(3):
+        piece = inbox.next()
+        assert piece is not None
+        piece(now())
+    assert done == ["marks", "account 1", "account 2"]
+    assert inbox.next() is None
+
+
+def _note(done: list[str], name: str, _: datetime) -> Bells:
+    done.append(name)
+    return Bells()

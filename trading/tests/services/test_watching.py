@@ -1,0 +1,355 @@
+"""Every mark against the next level: harvest, ratchet, trail, stop and limit, each exactly once."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+from django.db import DatabaseError
+from pytest_django import Settings
+
+from accounts.models import Account, LimitOverride
+from alerts.models import Alert
+from exchange.port import Market
+from tests.processes import PaperExchange
+from trading.domain.exit_plan import ExitPlan
+from trading.domain.exits import MarkSpan
+from trading.domain.states import CloseReason, OrderPurpose, OrderStatus, PositionStatus, Protection
+from trading.models import Order, Position
+from trading.services import watching
+from trading.services.bells import Bells
+from trading.services.plans import plan_of
+from trading.services.watching import Watcher, evaluate
+from trading.tests.services.holding import (
+    MARK,
+    answer,
+    codes_of,
+    enter,
+    fresh,
+    held_there,
+    hold,
+    orders_of,
+    pinned_mark,
+    stops_there,
+    tick,
+    visit,
+)
+from trading.tests.services.journey import BTC, WEATHER, fit_accounts, now
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def exchange(paper_exchange: PaperExchange, settings: Settings) -> Iterator[PaperExchange]:
+    settings.GATE_OFF = WEATHER
+    with pinned_mark(paper_exchange):
+        yield paper_exchange
+
+
+@pytest.fixture
+def watcher() -> Watcher:
+    return Watcher()
+
+
+def the_plan(position: Position) -> ExitPlan:
+    plan = plan_of(fresh(position))
+    assert plan is not None
+    return plan
+
+
+def level(position: Position, number: int) -> Decimal:
+    return the_plan(position).levels[number - 1].price
+
+
+def exits_of(position: Position) -> list[Order]:
+    return orders_of(position, OrderPurpose.EXIT)
+
+
+def working_stops(position: Position) -> list[Order]:
+    return orders_of(position, OrderPurpose.WORKING_STOP)
+
+
+def see(watcher: Watcher, exchange: PaperExchange, price: Decimal) -> None:
+    """The exchange's mark goes there, and the watcher sees it."""
+    exchange.set_mark("BTCUSDT", str(price))
+    tick(watcher, price)
+
+
+def test_between_the_levels_nothing_happens(watcher: Watcher) -> None:
+    position = hold()
+    assert watcher.on_marks({BTC: MARK}, now()) == Bells()
+    assert watcher.watched == 1
+    assert fresh(position).plan == position.plan
+
+
+def test_the_first_target_sells_its_share_and_moves_the_stop_to_break_even(
+    watcher: Watcher, exchange: PaperExchange
+) -> None:
+    position = hold()
+    plan = the_plan(position)
+    see(watcher, exchange, level(position, 1))
+    after = visit(position)
+    (order,) = exits_of(after)
+    assert (order.reason, order.legs, order.reduce_only) == ("TAKE_PROFIT_1", [1], True)
+    assert order.quantity == plan.levels[0].quantity
+    assert (
+        after.quantity == position.quantity - plan.levels[0].quantity == held_there(after.account)[0].quantity
+    )
+    assert after.stop_price == plan.break_even_price
+    (working,) = working_stops(after)
+    assert (working.trigger_price, working.quantity, working.reason) == (
+        plan.break_even_price,
+        after.quantity,
+        "BREAK_EVEN",
+    )
+    triggers = {stop.trigger_price for stop in stops_there(after.account)}
+    assert triggers == {plan.hard_stop_price, plan.break_even_price}
+    assert (after.status, after.protection, after.reduction) == ("OPEN", Protection.VERIFIED, {})
+
+
+def test_two_targets_in_one_tick_are_one_order_and_the_furthest_stop(
+    watcher: Watcher, exchange: PaperExchange
+) -> None:
+    position = hold()
+    plan = the_plan(position)
+    see(watcher, exchange, level(position, 2))
+    after = visit(position)
+    (order,) = exits_of(after)
+    assert (order.reason, order.legs) == ("TAKE_PROFIT_2", [1, 2])
+    assert order.quantity == plan.levels[0].quantity + plan.levels[1].quantity
+    assert after.stop_price == plan.levels[0].price
+    assert [stop.trigger_price for stop in working_stops(after)] == [plan.levels[0].price]
+
+
+def test_the_next_ratchet_is_placed_and_seen_before_the_previous_goes(
+    watcher: Watcher, exchange: PaperExchange
+) -> None:
+    position = hold()
+    plan = the_plan(position)
+    see(watcher, exchange, level(position, 1))
+    see(watcher, exchange, level(position, 2))
+    after = visit(position)
+    first, second = working_stops(after)
+    assert (first.status, second.status) == (OrderStatus.CANCELLED, OrderStatus.ACKNOWLEDGED)
+    assert (first.trigger_price, second.trigger_price) == (plan.break_even_price, plan.levels[0].price)
+    assert second.is_seen
+    assert after.unprotected_seconds == position.unprotected_seconds
+    assert {stop.trigger_price for stop in stops_there(after.account)} == {
+        plan.hard_stop_price,
+        plan.levels[0].price,
+    }
+
+
+def test_the_last_target_closes_the_rest_with_no_dust(watcher: Watcher, exchange: PaperExchange) -> None:
+    position = hold()
+    for number in (1, 2, 3):
+        see(watcher, exchange, level(position, number))
+        visit(position)
+    closed = fresh(position)
+    assert (closed.status, closed.close_reason) == (PositionStatus.CLOSED, CloseReason.TAKE_PROFIT_3)
+    assert [order.reason for order in exits_of(closed)] == ["TAKE_PROFIT_1", "TAKE_PROFIT_2", "TAKE_PROFIT_3"]
+    assert sum(order.filled_quantity for order in exits_of(closed)) == position.initial_quantity
+    assert held_there(closed.account) == []
+    assert stops_there(closed.account) == []
+
+
+def test_a_short_harvests_downwards(watcher: Watcher, exchange: PaperExchange) -> None:
+    position = hold("SHORT")
+    plan = the_plan(position)
+    see(watcher, exchange, level(position, 1))
+    after = visit(position)
+    assert [order.side for order in exits_of(after)] == ["buy"]
+    assert after.stop_price == plan.break_even_price < position.entry_price
+    assert after.quantity == position.quantity - plan.levels[0].quantity
+
+
+def test_the_same_level_seen_again_sells_nothing_more(watcher: Watcher, exchange: PaperExchange) -> None:
+    position = hold()
+    see(watcher, exchange, level(position, 1))
+    for _ in range(3):
+        tick(watcher, level(position, 1))
+    assert len(exits_of(position)) == 1
+
+
+def test_a_restart_loses_nothing_and_fires_nothing_twice(watcher: Watcher, exchange: PaperExchange) -> None:
+    position = hold()
+    first = level(position, 1)
+    exchange.set_mark("BTCUSDT", str(first))
+    watcher.on_marks({BTC: first}, now())  # the process dies before it rings
+    restarted = Watcher()
+    tick(restarted, first)
+    assert exits_of(position) == []
+    assert fresh(position).reduction["reason"] == "TAKE_PROFIT_1"
+    (due,) = watching.due(now())
+    answer(Bells(positions=[due]))
+    assert len(exits_of(position)) == 1
+    tick(restarted, first)
+    assert len(exits_of(position)) == 1
+
+
+def test_two_watchers_seeing_one_tick_sell_once(exchange: PaperExchange) -> None:
+    position = hold()
+    price = level(position, 1)
+    exchange.set_mark("BTCUSDT", str(price))
+    one, other = Watcher(), Watcher()
+    other.load()
+    answer(one.on_marks({BTC: price}, now()))
+    answer(other.on_marks({BTC: price}, now()))
+    assert len(exits_of(position)) == 1
+
+
+def test_a_position_entered_after_the_load_is_watched_from_the_next_tick(watcher: Watcher) -> None:
+    watcher.load()
+    assert watcher.watched == 0
+    hold()
+    watcher.refresh()
+    assert watcher.watched == 1
+
+
+def test_a_verified_stop_has_two_seconds_before_the_desk_closes(watcher: Watcher) -> None:
+    position = hold()
+    through = the_plan(position).stop_price - 1
+    at = now()
+    tick(watcher, through, at=at)
+    crossed = fresh(position)
+    assert (crossed.crossed_at, crossed.check_at) == (at, at + timedelta(seconds=2))
+    assert (crossed.closing_for, exits_of(position)) == ("", [])
+    tick(watcher, through, at=at + timedelta(seconds=1.9))
+    assert exits_of(position) == []
+    assert not Alert.objects.filter(code="STOP_CROSSED_OPEN").exists()
+    closed = visit(position, at=at, after_seconds=2)
+    (order,) = exits_of(closed)
+    assert (order.reason, closed.close_reason) == ("STOP_LOSS", CloseReason.STOP_LOSS)
+    assert Alert.objects.filter(code="STOP_CROSSED_OPEN", symbol=BTC).count() == 1
+
+
+def test_the_exchanges_own_stop_closes_alone_and_the_desk_sends_nothing(
+    watcher: Watcher, exchange: PaperExchange
+) -> None:
+    position = hold()
+    through = the_plan(position).stop_price - 100
+    at = now()
+    exchange.set_mark("BTCUSDT", str(through))
+    tick(watcher, through, at=at)
+    closed = visit(position, at=at, after_seconds=2.1)
+    assert (closed.status, closed.close_reason) == (PositionStatus.CLOSED, CloseReason.STOP_LOSS)
+    assert exits_of(position) == []
+    assert not Alert.objects.filter(code="STOP_CROSSED_OPEN").exists()
+
+
+def test_a_crossed_stop_that_is_not_at_the_exchange_closes_at_once(watcher: Watcher) -> None:
+    position = enter()
+    through = the_plan(position).stop_price
+    watcher.on_marks({BTC: through}, now())
+    assert fresh(position).closing_for == CloseReason.STOP_LOSS
+
+
+def test_stop_and_target_both_crossed_between_two_looks_is_the_stop() -> None:
+    position = enter()
+    plan = the_plan(position)
+    evaluate({position.pk: MarkSpan(plan.stop_price, plan.levels[1].price)}, now())
+    after = fresh(position)
+    assert (after.closing_for, after.reduction) == (CloseReason.STOP_LOSS, {})
+    assert the_plan(position) == plan
+
+
+def test_a_fired_working_stop_is_closed_by_the_rule_that_put_it_there(
+    watcher: Watcher, exchange: PaperExchange
+) -> None:
+    position = hold()
+    see(watcher, exchange, level(position, 1))
+    visit(position)
+    at = now()
+    back = the_plan(position).stop_price - 10
+    exchange.set_mark("BTCUSDT", str(back))
+    tick(watcher, back, at=at)
+    closed = visit(position, at=at, after_seconds=3.1)
+    closed = visit(closed, at=at, after_seconds=5)
+    assert (closed.status, closed.close_reason) == (PositionStatus.CLOSED, CloseReason.BREAK_EVEN)
+    assert [order.reason for order in exits_of(closed)] == ["TAKE_PROFIT_1"]
+    assert stops_there(closed.account) == []
+
+
+def test_the_time_limit_needs_no_mark() -> None:
+    position = hold()
+    assert position.check_at is not None
+    assert watching.due(position.check_at) == [position.pk]
+    assert fresh(visit(position, at=position.check_at, after_seconds=-1)).status == "OPEN"
+    closed = visit(position, at=position.check_at)
+    assert (closed.status, closed.close_reason) == (PositionStatus.CLOSED, CloseReason.TIME_LIMIT)
+
+
+def test_the_loss_guard_closes_before_a_stop_that_is_too_far(watcher: Watcher) -> None:
+    position = hold()
+    guarded = {**position.plan, "loss_guard_amount": "30"}
+    Position.objects.filter(pk=position.pk).update(plan=guarded, updated_at=now())
+    guard = position.entry_price - Decimal(30) / position.quantity
+    assert guard > the_plan(position).stop_price
+    tick(watcher, guard + 1)
+    assert fresh(position).status == "OPEN"
+    tick(watcher, guard - 1)
+    assert fresh(position).close_reason == CloseReason.LOSS_GUARD
+
+
+def test_the_fixed_policy_trails_and_only_ever_tightens(
+    watcher: Watcher, exchange: PaperExchange, settings: Settings
+) -> None:
+    settings.EXIT_POLICY = "fixed"
+    account = _far_target(fit_accounts(1)[0])
+    position = hold(account=account)
+    hard = the_plan(position).hard_stop_price
+    stops: list[Decimal] = []
+    for price in ("104500", "105500", "105000", "106500"):
+        see(watcher, exchange, Decimal(price))
+        after = visit(position)
+        assert after.stop_price is not None
+        stops.append(after.stop_price)
+    assert stops == sorted(stops)
+    assert stops[1] == stops[2] > stops[0] > hard
+    assert the_plan(position).stop_reason == CloseReason.TRAILING
+    triggers = {stop.trigger_price for stop in stops_there(account)}
+    assert triggers == {hard, stops[-1]}
+    assert (fresh(position).quantity, exits_of(position)) == (position.quantity, [])
+
+
+def _far_target(account: Account) -> Account:
+    LimitOverride.objects.create(account=account, name="fixed_take_profit", value="10")
+    return account
+
+
+def test_a_tick_whose_row_could_not_be_written_is_not_lost(
+    watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    position = hold()
+    price = level(position, 1)
+
+    def locked(*_: object) -> Bells:
+        raise DatabaseError("database is locked")
+
+    with monkeypatch.context() as away:
+        away.setattr(watching, "evaluate", locked)
+        assert watcher.on_marks({BTC: price}, now()) == Bells()
+    assert fresh(position).reduction == {}
+    assert watcher.on_marks({BTC: MARK}, now()).positions == [position.pk]
+    assert fresh(position).reduction["reason"] == "TAKE_PROFIT_1"
+
+
+def test_a_spot_position_is_watched_by_the_mark_of_its_perpetual(
+    watcher: Watcher, exchange: PaperExchange
+) -> None:
+    position = hold(executors=(Market.SPOT,))
+    plan = the_plan(position)
+    see(watcher, exchange, level(position, 1))
+    after = visit(position, after_seconds=1.1)
+    assert "VERIFIED" in codes_of(after)
+    (order,) = exits_of(after)
+    assert (order.market, order.side, order.reason, order.status) == (
+        "spot",
+        "sell",
+        "TAKE_PROFIT_1",
+        "FILLED",
+    )
+    (resting,) = stops_there(after.account, after.symbol, Market.SPOT)
+    assert resting.trigger_price == plan.break_even_price
+    assert after.protection == Protection.VERIFIED
+    assert after.quantity < position.quantity
