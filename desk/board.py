@@ -1,0 +1,179 @@
+"""What the board shows, read in a fixed number of queries however many accounts there are."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from django.db.models import Case, IntegerField, QuerySet, Value, When
+
+from alerts.models import Alert
+from alerts.services.record import RISING
+from trading.domain.states import DecisionStatus, PositionStatus, Protection
+from trading.models import Decision, Position
+from trading.services.prices import seen_marks
+from trading.services.readings import (
+    FanOut,
+    OpenProfit,
+    PositionReading,
+    read_fan_outs,
+    read_open_profit,
+    read_positions,
+)
+from trading.services.status import DeskStatus, read_status
+
+POSITIONS_SHOWN = 100
+DECISIONS_SHOWN = 8
+CLOSES_SHOWN = 5
+ALERTS_SHOWN = 5
+FARTHEST = Decimal(10_000)
+PARTS = ("score", "performance", "market", "reward")
+MARKET_PARTS = ("trend", "volatility", "liquidity", "spread")
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateReading:
+    """A signal as a decision weighed it; each part in [0, 1], None where a figure was missing."""
+
+    symbol: str
+    side: str
+    source: str
+    is_chosen: bool
+    reason: str
+    quality: Decimal | None
+    parts: Mapping[str, Decimal | None]
+    market_parts: Mapping[str, Decimal | None]
+    missing: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionReading:
+    """A decision with what was weighed and what became of it."""
+
+    decision: Decision
+    fan_out: FanOut
+    candidates: Sequence[CandidateReading]
+
+    @property
+    def chosen(self) -> CandidateReading | None:
+        """The candidate that became the decision."""
+        return next((candidate for candidate in self.candidates if candidate.is_chosen), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """The whole board at one moment."""
+
+    status: DeskStatus
+    positions: Sequence[PositionReading]
+    decisions: Sequence[DecisionReading]
+    last_none: Decision | None
+    closes: Sequence[PositionReading]
+    alerts: Sequence[Alert]
+    open_profit: OpenProfit
+
+    @property
+    def hidden_positions(self) -> int:
+        """How many open positions are not in the table."""
+        return self.status.positions["open"] - len(self.positions)
+
+    @property
+    def standing_alerts(self) -> int:
+        """How many alerts stand."""
+        return sum(self.status.alerts.values())
+
+
+def read_board(now: datetime) -> Board:
+    """Read everything the board shows."""
+    opened = list(_open_positions()[:POSITIONS_SHOWN])
+    marks = seen_marks(_one_of_each_symbol())
+    readings = read_positions(opened, marks, now)
+    return Board(
+        status=read_status(now),
+        positions=sorted(readings, key=_urgency),
+        decisions=read_decisions(_chosen()[:DECISIONS_SHOWN]),
+        last_none=Decision.objects.filter(status=DecisionStatus.NONE).first(),
+        closes=read_positions(_closed()[:CLOSES_SHOWN], {}, now),
+        open_profit=read_open_profit(marks),
+        alerts=list(_gravest_alerts()[:ALERTS_SHOWN]),
+    )
+
+
+def read_decisions(decisions: QuerySet[Decision]) -> list[DecisionReading]:
+    """Read decisions with their fan-out."""
+    rows = list(decisions)
+    fan_outs = read_fan_outs(rows)
+    return [DecisionReading(row, fan_outs[row.pk], _read_candidates(row)) for row in rows]
+
+
+def read_decision(decision: Decision) -> DecisionReading:
+    """Read one decision."""
+    return DecisionReading(decision, read_fan_outs([decision])[decision.pk], _read_candidates(decision))
+
+
+def _read_candidates(decision: Decision) -> list[CandidateReading]:
+    """What was weighed, the chosen one first, then by quality."""
+    chosen = str(decision.signal.uuid) if decision.signal else ""
+    found = [_read_candidate(kept, chosen) for kept in decision.candidates]
+    return sorted(found, key=lambda one: (not one.is_chosen, -(one.quality or Decimal(-1))))
+
+
+def _read_candidate(kept: Mapping[str, Any], chosen: str) -> CandidateReading:
+    return CandidateReading(
+        symbol=kept.get("symbol", ""),
+        side=kept.get("side", ""),
+        source=kept.get("source", ""),
+        is_chosen=kept.get("signal") == chosen,
+        reason=kept.get("reason", ""),
+        quality=_number(kept.get("quality")),
+        parts=_numbers(kept.get("parts", {}), PARTS),
+        market_parts=_numbers(kept.get("market_parts", {}), MARKET_PARTS),
+        missing=kept.get("missing", []),
+    )
+
+
+def _numbers(kept: Mapping[str, str | None], order: Sequence[str]) -> dict[str, Decimal | None]:
+    """In the order a reader knows: Postgres gives a stored object's keys in an order of its own."""
+    known = [name for name in order if name in kept]
+    return {name: _number(kept[name]) for name in [*known, *sorted(kept.keys() - set(known))]}
+
+
+def _number(text: str | None) -> Decimal | None:
+    return None if text is None else Decimal(text)
+
+
+def _urgency(reading: PositionReading) -> tuple[int, Decimal]:
+    rank = list(Protection).index(Protection(reading.position.protection))
+    distance = reading.distance_to_stop_pct
+    return rank, FARTHEST if distance is None else distance
+
+
+def _open_positions() -> QuerySet[Position]:
+    """The least protected first, so that a long list never hides one of them."""
+    ranks = [When(protection=state, then=Value(rank)) for rank, state in enumerate(Protection)]
+    urgency = Case(*ranks, default=Value(0), output_field=IntegerField())
+    opened = Position.objects.filter(status=PositionStatus.OPEN).select_related("account")
+    return opened.order_by(urgency, "-pk")
+
+
+def _one_of_each_symbol() -> list[Position]:
+    """A position of every symbol held: enough to know which marks are needed."""
+    held = Position.objects.filter(status=PositionStatus.OPEN).order_by()
+    symbols = held.values_list("market", "symbol").distinct()
+    return [Position(market=market, symbol=symbol) for market, symbol in symbols]
+
+
+def _gravest_alerts() -> QuerySet[Alert]:
+    ranks = [When(severity=severity, then=Value(rank)) for rank, severity in enumerate(reversed(RISING))]
+    gravity = Case(*ranks, default=Value(0), output_field=IntegerField())
+    return Alert.objects.filter(cleared_at__isnull=True).order_by(gravity, "-last_at", "-pk")
+
+
+def _chosen() -> QuerySet[Decision]:
+    return Decision.objects.exclude(status=DecisionStatus.NONE).select_related("signal__source")
+
+
+def _closed() -> QuerySet[Position]:
+    closed = Position.objects.filter(status=PositionStatus.CLOSED, closed_at__isnull=False)
+    return closed.select_related("account").order_by("-closed_at", "-pk")

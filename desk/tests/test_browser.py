@@ -1,0 +1,172 @@
+"""The desk in a real browser: no sideways scrolling, no refused script or style, alive on its own."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.test import Client
+from playwright.sync_api import Browser, Page, sync_playwright
+from pytest_django.live_server_helper import LiveServer
+from redis import Redis
+
+from trading.domain.states import PositionStatus
+from trading.models import Decision, Position
+from trading.tests.busy_desk import fill_desk
+
+CHROMIUM = Path("/usr/bin/chromium")
+DESKTOP, PHONE = (1440, 900), (390, 844)
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.skipif(not CHROMIUM.exists(), reason="there is no chromium here"),
+]
+
+
+@dataclass
+class Visit:
+    """What a browser found on a page."""
+
+    complaints: list[str] = field(default_factory=list)
+    overflow_px: int = 0
+    polls: int = 0
+    has_curve: bool = False
+    text: str = ""
+
+
+def visit(url: str, session: str, viewport: tuple[int, int], scheme: str, shot: Path) -> Visit:
+    """Open a page as the signed-in operator and watch it for two polls."""
+    found = Visit()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        try:
+            page = _page(browser, url, session, viewport, scheme)
+            page.on("console", lambda message: _note(found, message))
+            page.on("pageerror", lambda error: found.complaints.append(str(error)))
+            page.on("requestfinished", lambda request: _count(found, request.url))
+            page.goto(url)
+            page.wait_for_timeout(5_000)
+            found.overflow_px = page.evaluate(
+                "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+            )
+            found.has_curve = page.locator("#equity canvas").count() > 0
+            found.text = page.inner_text("main")
+            page.screenshot(path=shot, full_page=True)
+        finally:
+            browser.close()
+    return found
+
+
+def _page(browser: Browser, url: str, session: str, viewport: tuple[int, int], scheme: Any) -> Page:
+    width, height = viewport
+    context = browser.new_context(
+        viewport={"width": width, "height": height}, color_scheme=scheme, is_mobile=width < height
+    )
+    context.add_cookies([{"name": "desk_session", "value": session, "url": url}])
+    return context.new_page()
+
+
+def _note(found: Visit, message: Any) -> None:
+    if message.type in {"error", "warning"}:
+        found.complaints.append(message.text)
+
+
+def _count(found: Visit, url: str) -> None:
+    found.polls += url.endswith("/desk/live/")
+
+
+@pytest.fixture
+def aside() -> Iterator[ThreadPoolExecutor]:
+    """A thread of its own for the browser: its event loop must not be Django's thread."""
+    with ThreadPoolExecutor(1) as pool:
+        yield pool
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_the_desk_lives_and_fits(
+    live_server: LiveServer,
+    operator: Client,
+    redis: Redis,
+    aside: ThreadPoolExecutor,
+    tmp_path: Path,
+    viewport: tuple[int, int],
+    scheme: str,
+) -> None:
+    fill_desk(redis)
+    session = operator.cookies["desk_session"].value
+
+    found = aside.submit(
+        visit, f"{live_server.url}/desk/", session, viewport, scheme, tmp_path / "desk.png"
+    ).result()
+
+    assert found.complaints == []
+    assert found.overflow_px == 0
+    assert found.polls >= 2
+    assert found.has_curve
+    assert "12 FILLED, 1 DENIED: MARGIN" in found.text
+
+
+@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_the_pages_of_one_row_fit(
+    live_server: LiveServer,
+    operator: Client,
+    redis: Redis,
+    aside: ThreadPoolExecutor,
+    tmp_path: Path,
+    viewport: tuple[int, int],
+) -> None:
+    made: Decision = fill_desk(redis)
+    position = Position.objects.filter(status=PositionStatus.OPEN).first()
+    assert position is not None
+    session = operator.cookies["desk_session"].value
+
+    for name, path in (("decision", f"decisions/{made.uuid}"), ("position", f"positions/{position.uuid}")):
+        url = f"{live_server.url}/desk/{path}/"
+        found = aside.submit(visit, url, session, viewport, "light", tmp_path / f"{name}.png").result()
+        assert found.complaints == []
+        assert found.overflow_px == 0
+
+
+def test_the_empty_desk_fits_a_phone(
+    live_server: LiveServer, operator: Client, redis: Redis, aside: ThreadPoolExecutor, tmp_path: Path
+) -> None:
+    session = operator.cookies["desk_session"].value
+
+    found = aside.submit(
+        visit, f"{live_server.url}/desk/", session, PHONE, "dark", tmp_path / "empty.png"
+    ).result()
+
+    assert found.complaints == []
+    assert found.overflow_px == 0
+    assert "The curve begins with the second reading" in found.text
+
+
+def test_a_desk_that_does_not_answer_is_said_and_greyed(
+    live_server: LiveServer, operator: Client, redis: Redis, aside: ThreadPoolExecutor
+) -> None:
+    fill_desk(redis)
+    session = operator.cookies["desk_session"].value
+
+    assert aside.submit(_lose_the_desk, f"{live_server.url}/desk/", session).result() == (False, True, False)
+
+
+def _lose_the_desk(url: str, session: str) -> tuple[bool, bool, bool]:
+    """Whether the page says that the desk is lost: before, while and after no poll is answered."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        try:
+            page = _page(browser, url, session, DESKTOP, "light")
+            page.goto(url)
+            before = page.is_visible("#lost")
+            page.route("**/desk/live/", lambda route: route.abort())
+            page.wait_for_selector("body.is-lost #lost", timeout=10_000)
+            meanwhile = page.is_visible("#lost")
+            page.unroute("**/desk/live/")
+            page.wait_for_selector("#lost", state="hidden", timeout=10_000)
+            return before, meanwhile, page.is_visible("#lost")
+        finally:
+            browser.close()

@@ -1,0 +1,197 @@
+"""What the pages say, in every state of the desk."""
+
+import re
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+from redis import Redis
+
+from exchange import heartbeat
+from tests.processes import Valkey
+from trading.domain.states import PositionStatus
+from trading.models import Halt, Position
+from trading.tests import rows
+from trading.tests.busy_desk import fill_desk
+
+pytestmark = pytest.mark.django_db
+
+
+def text_of(client: Client, path: str) -> str:
+    response = client.get(path)
+    assert response.status_code == 200
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", response.content.decode()))
+
+
+def test_an_empty_desk_says_so_everywhere(operator: Client, redis: Redis) -> None:
+    page = text_of(operator, "/desk/")
+
+    for sentence in (
+        "PAPER",
+        "No open position.",
+        "No decision yet.",
+        "Nothing needs a person.",
+        "No source is active",
+        "Nothing was closed yet.",
+        "Reading the curve…",
+    ):
+        assert sentence in page
+
+
+def test_a_busy_desk_shows_figures_with_their_units(operator: Client, redis: Redis) -> None:
+    fill_desk(redis)
+
+    page = text_of(operator, "/desk/")
+
+    assert "12 FILLED, 1 DENIED: MARGIN of 13" in page
+    assert "score 0.81, performance 0.50, market 0.63, reward 0.31" in page
+    position = page[page.index("paper-0012 LONG") :]
+    figures = ["97 650.2", "97 911.7", "+0.27 %", "+0.80 %", "+0.09 %", "+8.89", "96 704.9"]
+    assert " ".join(figures) + " +1.23 % VERIFIED" in position
+    assert "+106.69" in page  # 12 x 0.034 x (97,911.7 - 97,650.2)
+    assert "ACKED" in page
+    assert "demonstration" in page
+    assert "silent: no 15 min candle closed beyond its range" in page
+    assert "QUALITY" in page
+
+
+def test_the_least_protected_position_comes_first(operator: Client, redis: Redis) -> None:
+    fill_desk(redis)
+
+    page = text_of(operator, "/desk/live/")
+
+    assert page.index("ACKED") < page.index("VERIFIED")
+
+
+def test_old_marks_are_greyed_and_said(operator: Client, redis: Redis) -> None:
+    fill_desk(redis)
+    redis.delete(heartbeat.MARKS)
+
+    body = operator.get("/desk/live/").content.decode()
+
+    assert 'class="card wide is-stale"' in body
+    assert "There are no marks" in body
+    assert "silent" in body
+
+
+def test_halts_and_bent_rules_stand_in_the_band(
+    operator: Client, redis: Redis, settings: pytest.FixtureRequest
+) -> None:
+    settings.GATE_OFF = frozenset({"TREND_AGAINST"})  # type: ignore[attr-defined]
+    Halt.objects.create(
+        scope="account",
+        target="alpha",
+        level="FLATTEN",
+        reason="drill",
+        raised_by="olga",
+        raised_at=rows.NOON,
+    )
+
+    page = text_of(operator, "/desk/")
+
+    assert "Gate rules off: TREND_AGAINST" in page
+    assert "FLATTEN account alpha: drill by olga" in page
+
+
+def test_a_lost_broker_is_said_and_the_page_stands(operator: Client, valkey: Valkey) -> None:
+    rows.position(rows.account())
+    valkey.stop()
+    try:
+        page = text_of(operator, "/desk/")
+    finally:
+        valkey.start()
+
+    assert "The broker does not answer" in page
+    assert "VERIFIED" in page
+
+
+def test_a_decision_page_holds_the_whole_ledger(operator: Client, redis: Redis) -> None:
+    made = fill_desk(redis)
+
+    page = text_of(operator, f"/desk/decisions/{made.uuid}/")
+
+    assert page.count("paper-00") == 13
+    assert "needed 120, available 36.2" in page
+    assert "Not computable, counted 0: market.liquidity" in page
+    assert "DUPLICATE" in page
+
+
+@pytest.mark.parametrize("status", PositionStatus)
+def test_a_position_page_tells_its_life(operator: Client, redis: Redis, status: PositionStatus) -> None:
+    fill_desk(redis)
+    position = Position.objects.filter(status=status).first()
+    assert position is not None
+
+    page = text_of(operator, f"/desk/positions/{position.uuid}/")
+
+    assert position.account.name in page
+    assert ("OPENED" in page) == (status == PositionStatus.OPEN)
+    assert ("99 100.7" in page) == (status == PositionStatus.OPEN)
+    assert ("Net profit" in page) == (status == PositionStatus.CLOSED)
+
+
+def test_the_curve_is_read_as_seconds_and_values(operator: Client, redis: Redis) -> None:
+    fill_desk(redis, accounts=2)
+
+    points = operator.get("/desk/equity/").json()["points"]
+
+    assert len(points) == 120
+    assert points == sorted(points, key=lambda point: point["time"])
+
+
+def test_the_board_asks_the_same_number_of_questions_for_any_number_of_accounts(
+    operator: Client, redis: Redis, django_assert_max_num_queries: pytest.FixtureRequest
+) -> None:
+    fill_desk(redis, accounts=30)
+    operator.get("/desk/live/")
+
+    with django_assert_max_num_queries(18):  # type: ignore[operator]
+        operator.get("/desk/live/")
+
+
+def test_pages_are_for_operators(operator: Client, db: None) -> None:
+    stranger = Client()
+    for path in (
+        "/desk/",
+        "/desk/live/",
+        "/desk/equity/",
+        f"/desk/decisions/{uuid4()}/",
+        f"/desk/positions/{uuid4()}/",
+    ):
+        assert stranger.get(path)["Location"].startswith("/admin/login/")
+    polled = stranger.get("/desk/live/", headers={"HX-Request": "true"})
+    assert (polled.status_code, polled["HX-Refresh"]) == (401, "true")
+
+    viewer = Client()
+    viewer.force_login(User.objects.create_user("vera"))
+    assert viewer.get("/desk/").status_code == 403
+    assert operator.get(f"/desk/decisions/{uuid4()}/").status_code == 404
+
+
+def test_nothing_on_a_page_is_inline(operator: Client, redis: Redis) -> None:
+    made = fill_desk(redis, accounts=2)
+    position = Position.objects.filter(status=PositionStatus.OPEN).first()
+    assert position is not None
+
+    for path in ("/desk/", f"/desk/decisions/{made.uuid}/", f"/desk/positions/{position.uuid}/"):
+        response = operator.get(path)
+        body = response.content.decode()
+        assert not re.search(r"<style|<script(?![^>]*\bsrc=)|\son[a-z]+=|\sstyle=", body)
+        assert "unsafe" not in response["Content-Security-Policy"]
+
+
+def test_what_a_sender_wrote_is_shown_and_never_run(operator: Client, redis: Redis) -> None:
+    made = fill_desk(redis, accounts=1)
+    assert made.signal is not None
+    made.signal.source.name = "<script>alert(1)</script>"
+    made.signal.source.save()
+    made.reason = '"><img src=x onerror=alert(1)>'
+    made.decided_at += timedelta(seconds=1)
+    made.save()
+
+    for path in ("/desk/", f"/desk/decisions/{made.uuid}/"):
+        body = operator.get(path).content.decode()
+        assert "<script>alert" not in body
+        assert "<img src=x" not in body

@@ -1,0 +1,12 @@
+from django.urls import path
+
+from desk import views
+
+app_name = "desk"
+urlpatterns = [
+    path("", views.board, name="board"),
+    path("live/", views.live, name="live"),
+    path("equity/", views.equity, name="equity"),
+    path("decisions/<uuid:decision_id>/", views.decision, name="decision"),
+    path("positions/<uuid:position_id>/", views.position, name="position"),
+]
