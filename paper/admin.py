@@ -1,0 +1,243 @@
+"""The administration calls under /paper/ (listed in the package's docstring)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import orjson
+
+from paper import ledger
+from paper.engine import margin
+from paper.engine.venue import Portfolio
+from paper.faults import BadRule
+from paper.service import Service
+
+MAX_POINTS = 10_000
+
+
+class Denied(Exception):  # an answer
+    """The call is refused with this HTTP status."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+@dataclass(slots=True)
+class Answer:
+    """Body and media type."""
+
+    body: bytes
+    content_type: str = "application/json"
+
+
+def as_json(value: Any) -> Answer:
+    """A JSON answer; decimals become text."""
+    return Answer(orjson.dumps(value, default=lambda item: format(item, "f")))
+
+
+def _number(values: dict[str, Any], name: str) -> Decimal | None:
+    value = values.get(name)
+    if value is None:
+        return None
+    try:
+        number = Decimal(str(value))
+    except InvalidOperation as error:
+        raise Denied(400, f"{name} is not a number") from error
+    if not number.is_finite():
+        raise Denied(400, f"{name} is not finite")
+    return number
+
+
+def _marks(service: Service) -> dict[str, str]:
+    venue = service.exchange.venue
+    return {symbol: venue.markets.futures[symbol].price(q.mark) for symbol, q in venue.quotes.items()}
+
+
+def status(service: Service, _query: dict[str, str], _values: dict[str, Any]) -> Answer:
+    """Feed, clock, marks and counts."""
+    venue = service.exchange.venue
+    return as_json(
+        {
+            "feed": service.feed.kind,
+            "lockstep": service.options.lockstep,
+            "time_ms": service.feed.now_ms,
+            "done": service.feed.done,
+            "marks": _marks(service),
+            "accounts": len(venue.portfolios),
+            "ledger_rows": len(venue.ledger),
+            "streams": len(service.hub.connections),
+            "requests": service.requests,
+            "faults": len(service.faults.rules),
+            "tick": {
+                "engine_ms": round(service.tick.engine_ms, 3),
+                "telling_ms": round(service.tick.telling_ms, 3),
+            },
+        }
+    )
+
+
+def advance(service: Service, _query: dict[str, str], values: dict[str, Any]) -> Answer:
+    """Move a lockstep feed; needs a secret, so that no client does it by accident."""
+    if not service.options.lockstep or not service.options.admin_secret:
+        raise Denied(403, "start with --lockstep and --admin-secret to advance the feed by hand")
+    points = values.get("points", 1)
+    if not isinstance(points, int) or not 0 <= points <= MAX_POINTS:
+        raise Denied(400, f"points must be 0..{MAX_POINTS}")
+    closed = service.advance(points)
+    return as_json(
+        {
+            "time_ms": service.feed.now_ms,
+            "done": service.feed.done,
+            "marks": _marks(service),
+            "minute_closed": closed,
+            "points": points,
+        }
+    )
+
+
+def pin_mark(service: Service, _query: dict[str, str], values: dict[str, Any]) -> Answer:
+    """Jump and hold a price, or release it."""
+    symbol, price = str(values.get("symbol", "")), _number(values, "price")
+    if symbol not in service.exchange.venue.quotes:
+        raise Denied(404, f"no price of {symbol!r} here")
+    if price is None:
+        service.exchange.release(symbol)
+        service.move()
+    elif price <= 0:
+        raise Denied(400, "price must be positive")
+    else:
+        last = _number(values, "last")
+        service.exchange.pin(symbol, price, price if last is None else last)
+        service.outbox.append(service.hub.publish_market)
+    return as_json({"symbol": symbol, "mark": service.exchange.venue.quotes[symbol].mark})
+
+
+def change_symbol(service: Service, _query: dict[str, str], values: dict[str, Any]) -> Answer:
+    """Close a futures symbol, or open it again; anything but TRADING and REDUCE_ONLY is closed."""
+    symbol, status = str(values.get("symbol", "")), str(values.get("status", "TRADING"))
+    if symbol not in service.exchange.venue.quotes:
+        raise Denied(404, f"no price of {symbol!r} here")
+    service.exchange.futures.statuses[symbol] = status
+    return as_json({"symbol": symbol, "status": status})
+
+
+def change_account(service: Service, _query: dict[str, str], values: dict[str, Any]) -> Answer:
+    """Make or change an account; deposits add up."""
+    key = str(values.get("key", ""))
+    if not key:
+        raise Denied(400, "key is missing")
+    venue = service.exchange.venue
+    deposit, secret = _number(values, "deposit"), values.get("secret")
+    portfolio = venue.portfolios.get(key)
+    if portfolio is None:
+        portfolio = venue.open_account(key, secret, deposit)
+    elif deposit:
+        venue.deposit(portfolio, deposit)
+    if secret:
+        portfolio.account.secret = str(secret)
+    for asset in values.get("spot") or {}:
+        venue.deposit_spot(portfolio, str(asset), _number(values["spot"], asset) or Decimal(0))
+    _change_settings(portfolio, values)
+    venue.touch(portfolio.account)
+    return as_json(_wallet(service, portfolio))
+
+
+def _change_settings(portfolio: Portfolio, values: dict[str, Any]) -> None:
+    account = portfolio.account
+    account.permissions |= {str(name): bool(on) for name, on in (values.get("permissions") or {}).items()}
+    for name in ("dual", "multi_assets", "revoked"):
+        given = values.get(name, values.get("multiAssets") if name == "multi_assets" else None)
+        if given is not None:
+            setattr(account, name, bool(given))
+
+
+def _wallet(service: Service, portfolio: Portfolio) -> dict[str, Any]:
+    summary = margin.summary(service.exchange.venue, portfolio)
+    return {
+        "key": portfolio.account.key,
+        "wallet": summary.wallet,
+        "unrealized": summary.unrealized,
+        "available": summary.available,
+        "positions": {f"{p.symbol}/{p.position_side}": p.quantity for p in portfolio.open_positions()},
+        "spot": {b.asset: {"free": b.free, "locked": b.locked} for b in portfolio.spot.values()},
+    }
+
+
+def wallets(service: Service, query: dict[str, str], _values: dict[str, Any]) -> Answer:
+    """Balances as the account state has them; the ledger's fold must agree."""
+    portfolios = service.exchange.venue.portfolios.values()
+    key = query.get("key")
+    return as_json([_wallet(service, p) for p in portfolios if key in {None, p.account.key}])
+
+
+def show_ledger(service: Service, query: dict[str, str], _values: dict[str, Any]) -> Answer:
+    """Rows after `since`, as JSON or CSV."""
+    since = query.get("since", "0")
+    if not since.isdigit():
+        raise Denied(400, "since must be a number")
+    rows = service.exchange.venue.ledger[int(since) :]
+    if query.get("format") == "csv":
+        return Answer(ledger.as_csv(rows).encode(), "text/csv")
+    return as_json([ledger.shown(row) for row in rows])
+
+
+def add_faults(service: Service, _query: dict[str, str], values: dict[str, Any]) -> Answer:
+    """Activate rules; two kinds act at once on user streams."""
+    added = []
+    for rule in values.get("rules", [values]):
+        if rule.get("kind") == "expire_listen_key":
+            service.expire_listen_key(str(rule.get("account")))
+        elif rule.get("kind") == "disconnect_streams":
+            _disconnect(service, str(rule.get("account", "")))
+        else:
+            try:
+                added.append(service.add_fault(rule))
+            except BadRule as error:
+                raise Denied(400, str(error)) from error
+    return as_json({"added": added, "rules": len(service.faults.rules)})
+
+
+def _disconnect(service: Service, account: str) -> None:
+    for connection in list(service.hub.connections):
+        if not account or account in {connection.account, connection.spot_account}:
+            connection.drop()
+
+
+def show_faults(service: Service, _query: dict[str, str], _values: dict[str, Any]) -> Answer:
+    """The rules with their hits."""
+    return as_json(service.faults.shown())
+
+
+def clear_faults(service: Service, _query: dict[str, str], _values: dict[str, Any]) -> Answer:
+    """Remove every rule."""
+    service.faults.rules.clear()
+    return as_json({"rules": 0})
+
+
+def run_verb(service: Service, method: str, path: str, query: dict[str, str], body: bytes) -> Answer:
+    """One call under /paper/. Raises Denied, Refusal or JSONDecodeError with nothing changed."""
+    verb = VERBS.get((method, path))
+    if verb is None:
+        raise Denied(404, f"no such call: {method} {path}")
+    values = orjson.loads(body) if body else {}
+    if not isinstance(values, dict):
+        raise Denied(400, "the body must be a JSON object")
+    return verb(service, query, values)
+
+
+Verb = Callable[[Service, dict[str, str], dict[str, Any]], Answer]
+VERBS: dict[tuple[str, str], Verb] = {
+    ("GET", "/paper/status"): status,
+    ("POST", "/paper/advance"): advance,
+    ("POST", "/paper/mark"): pin_mark,
+    ("POST", "/paper/symbol"): change_symbol,
+    ("POST", "/paper/account"): change_account,
+    ("GET", "/paper/wallets"): wallets,
+    ("GET", "/paper/ledger"): show_ledger,
+    ("POST", "/paper/faults"): add_faults,
+    ("GET", "/paper/faults"): show_faults,
+    ("DELETE", "/paper/faults"): clear_faults,
+}

@@ -1,0 +1,1 @@
+"""Where prices come from: invented (`synthetic`) or recorded (`replay`)."""

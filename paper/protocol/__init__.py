@@ -1,0 +1,1 @@
+"""The wire: paths, parameters, field names and types of the exchange being imitated."""

@@ -1,0 +1,139 @@
+"""One request, parsed, and the table entry that leads to whoever answers it."""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from paper.engine.refusals import Refusal, refuse
+from paper.engine.venue import Portfolio
+
+if TYPE_CHECKING:
+    from paper.service import Service
+
+NUMBER = re.compile(r"^-?\d{1,20}(\.\d{0,20})?$")
+Json = dict[str, Any] | list[Any]
+
+
+def _missing(name: str) -> Refusal:
+    return Refusal(-1102, f"Mandatory parameter '{name}' was not sent, was empty/null, or malformed.")
+
+
+@dataclass(slots=True)
+class Call:
+    """A parsed request. `portfolio` is set once its key and signature were accepted."""
+
+    service: "Service"
+    method: str
+    path: str
+    params: dict[str, str]
+    key: str = ""
+    _portfolio: Portfolio | None = field(default=None)
+
+    def accept(self, portfolio: Portfolio) -> None:
+        """Its key, and its signature where one is needed, were right."""
+        self._portfolio = portfolio
+
+    @property
+    def portfolio(self) -> Portfolio:
+        """The account that asks."""
+        if self._portfolio is None:
+            raise refuse(-2014, status=401)
+        return self._portfolio
+
+    def text(self, name: str, default: str = "") -> str:
+        """The parameter, or the default when absent or empty."""
+        return self.params.get(name) or default
+
+    def need(self, name: str) -> str:
+        """The parameter, else -1102."""
+        value = self.params.get(name)
+        if not value:
+            raise _missing(name)
+        return value
+
+    def flag(self, name: str) -> bool:
+        """A boolean in any spelling."""
+        value = self.params.get(name, "").lower()
+        if value not in {"", "true", "false"}:
+            raise Refusal(-1130, f"Data sent for parameter '{name}' is not valid.")
+        return value == "true"
+
+    def integer(self, name: str, default: int = 0) -> int:
+        """A whole number, else -1102 when it is none."""
+        value = self.params.get(name)
+        if not value:
+            return default
+        if not value.lstrip("-").isdigit() or len(value) > 20:  # noqa: PLR2004  # beyond 64 bits
+            raise Refusal(-1130, f"Data sent for parameter '{name}' is not valid.")
+        return int(value)
+
+    def decimal(self, name: str) -> Decimal | None:
+        """An exact number, None when absent, -1100 when it is none."""
+        value = self.params.get(name)
+        if not value:
+            return None
+        if not NUMBER.match(value):
+            raise Refusal(-1100, f"Illegal characters found in parameter '{name}'.")
+        return Decimal(value)
+
+    def need_decimal(self, name: str) -> Decimal:
+        """An exact number, else -1102."""
+        value = self.decimal(name)
+        if value is None:
+            raise _missing(name)
+        return value
+
+    def limit(self, default: int, highest: int) -> int:
+        """The page length asked for, -1130 outside 1..highest."""
+        limit = self.integer("limit", default)
+        if not 1 <= limit <= highest:
+            raise Refusal(-1130, "Data sent for parameter 'limit' is not valid.")
+        return limit
+
+
+Answer = Callable[[Call], Json]
+
+SIGNING = frozenset({"timestamp", "recvWindow", "signature"})
+PUBLIC, KEYED, SIGNED = "public", "keyed", "signed"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """How one path is served: who may call, what it weighs, and whether it counts as an order.
+
+    `parameters` are all it reads; None where others are ignored. `preparing` is long work in short steps,
+    between which others are served.
+    """
+
+    answer: Answer
+    security: str = PUBLIC
+    weight: int | Callable[[Call], int] = 1
+    is_order: bool = False
+    parameters: frozenset[str] | None = None
+    preparing: Callable[[Call], Iterator[None]] | None = None
+
+    def weigh(self, call: Call) -> int:
+        """What the call costs of the minute's weight."""
+        return self.weight if isinstance(self.weight, int) else self.weight(call)
+
+    def check_parameters(self, call: Call) -> None:
+        """-1104 when something was sent that is not read."""
+        if self.parameters is None:
+            return
+        read = sum(name in self.parameters or name in SIGNING for name in call.params)
+        if read < len(call.params):
+            raise Refusal(
+                -1104,
+                f"Not all sent parameters were read; read '{read}' parameter(s)"
+                f" but was sent '{len(call.params)}'.",
+            )
+
+
+Routes = dict[tuple[str, str], Route]
+
+
+def by_symbol(one: int, every: int) -> Callable[[Call], int]:
+    """A weight that depends on whether a symbol was named."""
+    return lambda call: one if call.params.get("symbol") else every
