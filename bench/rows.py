@@ -1,0 +1,133 @@
+"""The rows a decision over N accounts begins with, as allocation commits them, and their removal."""
+
+from datetime import timedelta
+from decimal import Decimal
+from uuid import uuid4
+
+from django.conf import settings
+from django.db import transaction
+
+from accounts.models import Account, Breaker, Health, SymbolSetting
+from accounts.services.registry import create_paper_accounts
+from bench.orders import BASE, PRICE, QUANTITY, SYMBOL
+from exchange.port import Market, OrderSide
+from trading.domain.states import AllocationOutcome, DecisionStatus
+from trading.models import Allocation, Decision, Fill, Order, Position, PositionEvent, Signal, SignalSource
+from trading.services.orders import new_entry
+
+WALLET = Decimal(10_000)
+TIME_TO_SEND = timedelta(seconds=120)
+"""The deadline of a measured decision: a slow machine is to be seen in the figures, not in expiries."""
+
+
+def fit_accounts(count: int) -> list[Account]:
+    """Paper accounts as their verification leaves them: 10,000 free, settings read back."""
+    create_paper_accounts(count)
+    now = settings.CLOCK.now()
+    Account.objects.update(
+        health=Health.HEALTHY,
+        verified_at=now,
+        fresh_at=now,
+        balances_at=now,
+        day_started_at=now,
+        day_baseline_equity=WALLET,
+        wallet_balance=WALLET,
+        unrealized_profit=0,
+        available_balance=WALLET,
+        spot_wallet=WALLET,
+        spot_available=WALLET,
+    )
+    accounts = list(Account.objects.order_by("pk"))
+    SymbolSetting.objects.bulk_create(
+        [
+            SymbolSetting(account=one, symbol=SYMBOL, leverage=one.leverage, is_isolated=True, read_at=now)
+            for one in accounts
+        ],
+        ignore_conflicts=True,
+    )
+    return accounts
+
+
+def freshen() -> None:
+    """Let every account's picture be of this moment, as the streams would keep it."""
+    now = settings.CLOCK.now()
+    Account.objects.update(fresh_at=now, balances_at=now)
+
+
+def a_signal(price: Decimal = Decimal(PRICE)) -> Signal:
+    """Advice at the price, its stop 1 % away and its target 3 %."""
+    source, _ = SignalSource.objects.get_or_create(name="benchmark")
+    now = settings.CLOCK.now()
+    return Signal.objects.create(
+        source=source,
+        external_id=uuid4().hex,
+        symbol=SYMBOL,
+        side="LONG",
+        score=Decimal("0.8"),
+        entry_price=price,
+        stop_price=price * Decimal("0.99"),
+        take_profit_price=price * Decimal("1.03"),
+        created_at=now,
+        received_at=now,
+    )
+
+
+def a_decision(price: Decimal = Decimal(PRICE)) -> Decision:
+    """An open decision on it, nothing allocated yet."""
+    now = settings.CLOCK.now()
+    return Decision.objects.create(
+        signal=a_signal(price),
+        status=DecisionStatus.OPEN,
+        mark_price=price,
+        cap_price=price,
+        decided_at=now,
+        deadline_at=now + TIME_TO_SEND,
+    )
+
+
+def committed_entries(accounts: list[Account]) -> list[int]:
+    """One decision's shares and entries, committed; the ids of the entries."""
+    decision = a_decision()
+    with transaction.atomic():
+        shares = Allocation.objects.bulk_create([_share(decision, one) for one in accounts])
+        return [order.pk for order in Order.objects.bulk_create([_entry(share) for share in shares])]
+
+
+def _share(decision: Decision, account: Account) -> Allocation:
+    return Allocation(
+        decision=decision,
+        account=account,
+        outcome=AllocationOutcome.PENDING,
+        market=Market.FUTURES,
+        executor="primary",
+        quantity=Decimal(QUANTITY),
+        planned_risk=Decimal(100),
+        attempts=1,
+    )
+
+
+def _entry(share: Allocation) -> Order:
+    assert share.decision.deadline_at is not None  # noqa: S101 -- made with one, above
+    return new_entry(
+        share,
+        market=Market.FUTURES,
+        executor="primary",
+        symbol=SYMBOL,
+        base=BASE,
+        side=OrderSide.BUY,
+        quantity=Decimal(QUANTITY),
+        price=Decimal(PRICE),
+        attempt=1,
+        deadline_at=share.decision.deadline_at,
+        reserved_margin=Decimal(320),
+        reserved_risk=Decimal(10),
+        reserved_notional=Decimal(950),
+        now=share.decision.decided_at,
+    )
+
+
+def clear() -> None:
+    """Remove what a round left, so that every round begins with the same tables."""
+    with transaction.atomic():
+        for model in (PositionEvent, Fill, Order, Position, Allocation, Decision, Signal, Breaker):
+            model.objects.all()._raw_delete(model.objects.db)  # noqa: SLF001 -- delete() reads every row first

