@@ -2,7 +2,6 @@
 
 import argparse
 import importlib
-import os
 import subprocess
 import sys
 
@@ -49,7 +48,7 @@ def measure(part: str, scale: Scale) -> None:
     The desk's modules are loaded when its settings are known, and those name the stage.
     """
     with Stage() as stage:
-        os.environ.update(stage.environment(0))
+        stage.enter_environment()
         django.setup()
         call_command("migrate", verbosity=0)
         module = importlib.import_module(f"bench.{part}")

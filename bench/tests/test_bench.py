@@ -24,12 +24,14 @@ def place(port: int, client_id: str) -> None:
 @pytest.mark.timeout(240)
 def test_a_quick_run_measures_every_part_and_leaves_nothing_behind(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "bench", "--quick"]
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("LIMIT_")}
-    run = subprocess.run(
-        words, cwd=ROOT, env={**clean, "TMPDIR": str(tmp_path)}, capture_output=True, text=True, check=False
-    )
+    place = tmp_path / "stages"
+    place.mkdir()
+    desk = tmp_path / "desk.sqlite3"
+    given = {**os.environ, "TMPDIR": str(place), "DATABASE_URL": f"sqlite:///{desk}", "MODE": "live"}
+    run = subprocess.run(words, cwd=ROOT, env=given, capture_output=True, text=True, check=False)
 
     assert run.returncode == 0, run.stderr[-3000:]
+    assert not desk.exists(), "the caller's database was touched"
     figures = [json.loads(line) for line in run.stdout.splitlines()]
     assert [list(figure) for figure in figures] == [FIELDS] * len(figures)
     assert {
@@ -44,7 +46,7 @@ def test_a_quick_run_measures_every_part_and_leaves_nothing_behind(tmp_path: Pat
     faults = {figure["name"]: figure["value"] for figure in figures if figure["bound"] == "<= 0"}
     assert faults == dict.fromkeys(faults, 0)
     assert all(figure["value"] > 0 for figure in figures if figure["name"] not in faults)
-    assert list(tmp_path.iterdir()) == []
+    assert list(place.iterdir()) == []
 
 
 def test_the_stub_counts_placements_by_client_id_and_forgets_them_between_rounds() -> None:
