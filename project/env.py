@@ -3,6 +3,8 @@
 Every key read is remembered with every fault found, so that one message at the end can name all of them.
 """
 
+import os
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -45,6 +47,17 @@ def read_env_file(path: Path) -> dict[str, str]:
     if faults:
         raise SettingsRefused(faults)
     return pairs
+
+
+def machine_environment(process: Mapping[str, str]) -> dict[str, str]:
+    """What a program needs of its machine and nothing of a desk; the path begins with this interpreter.
+
+    For programs on a stage of their own: over the caller's `DATABASE_URL` a replay would trade into, and a
+    benchmark would empty, the desk that the address names.
+    """
+    kept = {name: process[name] for name in ("HOME", "LANG", "LC_ALL", "TMPDIR") if name in process}
+    path = os.pathsep.join([str(Path(sys.executable).parent), process.get("PATH", os.defpath)])
+    return {**kept, "PATH": path, "PYTHONUNBUFFERED": "1"}
 
 
 def _unquoted(value: str) -> str:

@@ -12,12 +12,16 @@ from pathlib import Path
 from django.conf import settings
 
 from project import valkey
+from project.env import machine_environment
 from project.supervisor import Child, Screen, Supervisor
 
 WORKERS = ("orders", "exits", "monitor,default")
 """One worker process for each of these sets of queues, as in the Procfile."""
 
 PAPER_SEED = 7
+
+TRADING_RULES = frozenset({"ROUTE_POLICY", "EXIT_POLICY"})
+"""Settings that say how to trade; these and all `LIMIT_*` a replay shares with its caller."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +59,11 @@ class Stage:
         plan.place.mkdir(parents=True)
 
     def environment(self) -> dict[str, str]:
-        """What every program of the replay is told."""
+        """What every program of the replay is told: of the caller's desk only its trading rules."""
         plan = self._plan
-        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
         return {
-            **os.environ,
-            "PATH": path,
-            "PYTHONUNBUFFERED": "1",
+            **machine_environment(os.environ),
+            **{name: value for name, value in os.environ.items() if _is_rule(name)},
             "ENV_FILE": os.devnull,
             "MODE": "paper",
             "CLOCK": "replay",
@@ -135,6 +137,10 @@ def raise_stage(stage: Stage, supervisor: Supervisor) -> None:
 def replay_place() -> Path:
     """Where a replay keeps its rows and logs, apart from the desk's."""
     return Path(settings.VAR_DIR) / "replay"
+
+
+def _is_rule(name: str) -> bool:
+    return name in TRADING_RULES or name.startswith("LIMIT_")
 
 
 def free_port() -> int:
