@@ -11,6 +11,7 @@ from paper import ledger
 from paper.engine import margin
 from paper.engine.venue import Portfolio
 from paper.faults import BadRule
+from paper.protocol.calls import WHOLE
 from paper.service import Service
 
 MAX_POINTS = 10_000
@@ -176,7 +177,7 @@ def wallets(service: Service, query: dict[str, str], _values: dict[str, Any]) ->
 def show_ledger(service: Service, query: dict[str, str], _values: dict[str, Any]) -> Answer:
     """Rows after `since`, as JSON or CSV."""
     since = query.get("since", "0")
-    if not since.isdigit():
+    if not WHOLE.fullmatch(since) or int(since) < 0:
         raise Denied(400, "since must be a number")
     rows = service.exchange.venue.ledger[int(since) :]
     if query.get("format") == "csv":

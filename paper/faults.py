@@ -106,7 +106,7 @@ def read_rule(values: dict[str, Any]) -> Rule:
     if rule.kind == MISMATCH and rule.symbol == "*":
         raise BadRule("mismatch needs a symbol")
     for name in ("fraction", "foreign_position", "foreign_order"):
-        if not NUMBER.match(str(getattr(rule, name))):
+        if not NUMBER.fullmatch(str(getattr(rule, name))):
             raise BadRule(f"{name} is not a number")
     return rule
 

@@ -7,12 +7,12 @@ from paper.engine.orders import BUY, MARKET, NewOrder
 from paper.engine.refusals import Refusal, refuse
 from paper.symbols import Instrument
 
-CLIENT_ID = re.compile(r"^[\.A-Z\:/a-z0-9_-]{1,36}$")
+CLIENT_ID = re.compile(r"[\.A-Z\:/a-z0-9_-]{1,36}")
 
 
 def check_client_id(client_id: str) -> None:
     """-4015 unless it fits the exchange's pattern; empty means one is made."""
-    if client_id and not CLIENT_ID.match(client_id):
+    if client_id and not CLIENT_ID.fullmatch(client_id):
         raise refuse(-4015)
 
 

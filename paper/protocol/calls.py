@@ -12,11 +12,15 @@ from paper.engine.venue import Portfolio
 if TYPE_CHECKING:
     from paper.service import Service
 
-NUMBER = re.compile(r"^-?\d{1,20}(\.\d{0,20})?$")
+# Only ASCII digits: \d would also take those of every other script.
+NUMBER = re.compile(r"-?[0-9]{1,20}(\.[0-9]{0,20})?")
+WHOLE = re.compile(r"-?[0-9]{1,19}")
+LEGAL = r"legal range is '^([0-9]{1,20})(\.[0-9]{1,20})?$'"
 Json = dict[str, Any] | list[Any]
 
 
-def _missing(name: str) -> Refusal:
+def malformed(name: str) -> Refusal:
+    """-1102: the parameter is absent, empty or not what its name promises."""
     return Refusal(-1102, f"Mandatory parameter '{name}' was not sent, was empty/null, or malformed.")
 
 
@@ -50,7 +54,7 @@ class Call:
         """The parameter, else -1102."""
         value = self.params.get(name)
         if not value:
-            raise _missing(name)
+            raise malformed(name)
         return value
 
     def flag(self, name: str) -> bool:
@@ -65,24 +69,29 @@ class Call:
         value = self.params.get(name)
         if not value:
             return default
-        if not value.lstrip("-").isdigit() or len(value) > 20:  # noqa: PLR2004  # beyond 64 bits
-            raise Refusal(-1130, f"Data sent for parameter '{name}' is not valid.")
+        if not WHOLE.fullmatch(value):
+            raise malformed(name)
         return int(value)
+
+    def need_integer(self, name: str) -> int:
+        """A whole number, else -1102."""
+        self.need(name)
+        return self.integer(name)
 
     def decimal(self, name: str) -> Decimal | None:
         """An exact number, None when absent, -1100 when it is none."""
         value = self.params.get(name)
         if not value:
             return None
-        if not NUMBER.match(value):
-            raise Refusal(-1100, f"Illegal characters found in parameter '{name}'.")
+        if not NUMBER.fullmatch(value):
+            raise Refusal(-1100, f"Illegal characters found in parameter '{name}'; {LEGAL}.")
         return Decimal(value)
 
     def need_decimal(self, name: str) -> Decimal:
         """An exact number, else -1102."""
         value = self.decimal(name)
         if value is None:
-            raise _missing(name)
+            raise malformed(name)
         return value
 
     def limit(self, default: int, highest: int) -> int:

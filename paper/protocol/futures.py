@@ -115,7 +115,7 @@ def _time_in_force(call: Call) -> str:
 def _good_till(call: Call, time_in_force: str) -> int:
     if time_in_force != "GTD":
         return 0
-    until = int(call.need_decimal("goodTillDate"))
+    until = call.need_integer("goodTillDate")
     if until < call.service.exchange.venue.now_ms + GOOD_TILL_LEAD_MS:
         raise Refusal(-4189, "Good till date must be more than 600 seconds ahead.")
     return until
@@ -303,7 +303,7 @@ def cancel_batch(call: Call) -> Json:
 def countdown(call: Call) -> Json:
     """POST countdownCancelAll: cancels the symbol's ordinary orders when it runs out."""
     symbol = _instrument(call, call.need("symbol")).symbol
-    countdown_ms = int(call.need_decimal("countdownTime"))
+    countdown_ms = call.need_integer("countdownTime")
     call.service.set_countdown(call.portfolio, symbol, countdown_ms)
     return {"symbol": symbol, "countdownTime": str(countdown_ms)}
 
@@ -609,7 +609,7 @@ def limits_of_orders(_call: Call) -> Json:
 
 def set_leverage(call: Call) -> Json:
     """POST leverage."""
-    symbol, leverage = call.need("symbol"), int(call.need_decimal("leverage"))
+    symbol, leverage = call.need("symbol"), call.need_integer("leverage")
     instrument = call.service.exchange.futures.set_leverage(call.portfolio, symbol, leverage)
     most = f"{instrument.cap_at(leverage).normalize():f}"
     return {"leverage": leverage, "maxNotionalValue": most, "symbol": symbol}

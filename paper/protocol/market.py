@@ -297,13 +297,13 @@ def klines(call: Call) -> Json:
 
 def kline_weight(call: Call) -> int:
     """1, 2, 5, 10 by limit."""
-    limit = int(call.params["limit"]) if call.params.get("limit", "").isdigit() else 500
+    limit = call.integer("limit", 500)
     return 1 if limit < 100 else 2 if limit < 500 else 5 if limit <= 1000 else 10  # noqa: PLR2004  # as published
 
 
 def depth_weight(call: Call) -> int:
     """2, 5, 10, 20 by limit."""
-    limit = int(call.params["limit"]) if call.params.get("limit", "").isdigit() else 500
+    limit = call.integer("limit", 500)
     return 2 if limit <= 50 else 5 if limit <= 100 else 10 if limit <= 500 else 20  # noqa: PLR2004  # as published
 
 

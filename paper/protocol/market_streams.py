@@ -44,7 +44,8 @@ class Stream:
 
 EVENTS = frozenset({"trade", "aggTrade", "forceOrder", SILENT})
 KINDS = frozenset({"markPrice", "ticker", "miniTicker", "bookTicker", "depth"}) | EVENTS - {SILENT}
-NAME = re.compile(r"^!?[A-Za-z0-9_]+(@[A-Za-z0-9_]+)*$")
+DEPTHS = frozenset({"depth", "depth5", "depth10", "depth20"})
+NAME = re.compile(r"!?[A-Za-z0-9_]+(@[A-Za-z0-9_]+)*")
 SLOW_MARKS_MS = 3000
 
 
@@ -53,15 +54,15 @@ def parse_stream(name: str) -> Stream | None:
 
     What is not served stays silent, as an unknown symbol does.
     """
-    if not NAME.match(name):
+    if not NAME.fullmatch(name):
         return None
     symbol, _, rest = ("", "", name[1:]) if name.startswith("!") else name.partition("@")
     kind, _, speed = rest.partition("@")
     head, _, interval = kind.partition("_")
     if head in {"kline", "continuousKline"} and interval in INTERVALS_MS:
         return Stream(symbol.upper().partition("_")[0], head, interval)
-    if kind.startswith("depth") and (kind == "depth" or kind[5:].isdigit()):
-        return Stream(symbol.upper(), "depth", kind[5:])
+    if kind in DEPTHS:
+        return Stream(symbol.upper(), "depth", kind.removeprefix("depth"))
     if kind not in KINDS:
         return Stream(symbol.upper(), SILENT)
     slow = kind == "markPrice" and not speed.endswith("1s")
@@ -91,7 +92,7 @@ class MarketStreams:
         venue = self.service.exchange.venue
         if not stream.symbol:
             rows = [self._one(stream, quote) for quote in venue.quotes.values()]
-            return [row for row in rows if row is not None]
+            return [row for row in rows if row is not None] or None
         quote = venue.quotes.get(stream.symbol)
         return self._one(stream, quote) if quote else None
 

@@ -8,9 +8,9 @@ import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, suppress
 from http.client import HTTPConnection
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit
 
 import aiohttp
 import pytest
@@ -51,13 +51,15 @@ def orders(server: Wire, key: str) -> int:
         ("/fapi/v1/order", WORDS | {"callbackRate": "1"}, -1106),
         ("/fapi/v1/order", WORDS | {"recvWindow": "60001"}, -1131),
         ("/fapi/v1/order", WORDS | {"recvWindow": "0"}, -1131),
-        ("/fapi/v1/order", WORDS | {"timestamp": "noon"}, -1130),
+        ("/fapi/v1/order", WORDS | {"timestamp": "noon"}, -1102),
+        ("/fapi/v1/order", WORDS | {"recvWindow": "5.5"}, -1102),
         ("/fapi/v1/order", WORDS | {"quantity": "9" * 60}, -1100),
         ("/fapi/v1/order", WORDS | {"reduceOnly": "maybe"}, -1130),
         ("/fapi/v1/batchOrders", {"batchOrders": "[{"}, -1102),
         ("/fapi/v1/batchOrders", {"batchOrders": "[" * 5000}, -1102),
         ("/fapi/v1/batchOrders", {"batchOrders": "[" + ",".join(["{}"] * 6) + "]"}, -4082),
-        ("/fapi/v1/leverage", {"symbol": "BTCUSDT", "leverage": "lots"}, -1100),
+        ("/fapi/v1/leverage", {"symbol": "BTCUSDT", "leverage": "lots"}, -1102),
+        ("/fapi/v1/leverage", {"symbol": "BTCUSDT", "leverage": "7.9"}, -1102),
     ],
 )
 def test_what_cannot_be_read_is_refused_by_its_code(
@@ -70,6 +72,62 @@ def test_what_cannot_be_read_is_refused_by_its_code(
 
 
 LIMITED = WORDS | {"type": "LIMIT", "timeInForce": "GTC"}
+OTHER_DIGITS = ("\u0661\u0662", "\uff11\uff12", "\u00b2", "1\u0660", "12\n", "1_2", "0x12", "1e1", "\u221e")
+
+
+@pytest.mark.parametrize("digits", OTHER_DIGITS)
+@pytest.mark.parametrize(
+    ("path", "name", "words", "code"),
+    [
+        ("/fapi/v1/order", "quantity", WORDS, -1100),
+        ("/fapi/v1/order", "price", LIMITED, -1100),
+        ("/fapi/v1/order", "timestamp", WORDS, -1102),
+        ("/fapi/v1/order", "recvWindow", WORDS, -1102),
+        ("/api/v3/order", "quoteOrderQty", WORDS, -1100),
+        ("/fapi/v1/leverage", "leverage", {"symbol": "BTCUSDT"}, -1102),
+        ("/fapi/v1/countdownCancelAll", "countdownTime", {"symbol": "BTCUSDT"}, -1102),
+    ],
+)
+def test_only_plain_digits_make_a_number(
+    server: Wire, path: str, name: str, words: dict[str, str], code: int, digits: str
+) -> None:
+    answer = server.signed("bad-digits", "POST", path, **(words | {name: digits}))
+    assert (answer.status, answer.code) == (400, code)
+    assert orders(server, "bad-digits") == 0
+
+
+@pytest.mark.parametrize("digits", OTHER_DIGITS)
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [("/fapi/v1/order", "orderId"), ("/fapi/v1/algoOrder", "algoId"), ("/fapi/v1/userTrades", "limit")],
+)
+def test_only_plain_digits_look_something_up(server: Wire, path: str, name: str, digits: str) -> None:
+    answer = server.signed("bad-digits", "GET", path, symbol="BTCUSDT", **{name: digits})
+    assert (answer.status, answer.code) == (400, -1102)
+
+
+@pytest.mark.parametrize("digits", [*OTHER_DIGITS, "9" * 5000])
+def test_only_plain_digits_length_a_page_of_the_market(server: Wire, digits: str) -> None:
+    for path in ("/fapi/v1/depth?symbol=BTCUSDT", "/fapi/v1/klines?symbol=BTCUSDT&interval=1m"):
+        answer = server.send("GET", f"{path}&limit={quote(digits)}")
+        assert (answer.status, answer.code) == (400, -1102)
+
+
+@pytest.mark.parametrize("client_id", ["one\n", "o\u00f1e", "\u0661", "a" * 37, "a b"])
+def test_a_client_id_is_plain_and_short(server: Wire, client_id: str) -> None:
+    answer = server.market("bad-id", "BUY", "0.01", newClientOrderId=client_id)
+    assert (answer.status, answer.code) == (400, -4015)
+    assert orders(server, "bad-id") == 0
+
+
+@pytest.mark.parametrize("name", ["btcusdt@depth7", "btcusdt@depth" + "9" * 5000, "!depth" + "9" * 5000])
+async def test_a_depth_that_is_not_served_stays_silent_and_stops_nobody(server: Wire, name: str) -> None:
+    async with aiohttp.ClientSession() as session, session.ws_connect(f"{server.url}/ws") as stream:
+        await stream.send_json({"method": "SUBSCRIBE", "params": [name], "id": 1})
+        assert json.loads(await stream.receive_str(timeout=3)) == {"result": None, "id": 1}
+        await asyncio.to_thread(server.pin, "BTCUSDT", "100000")
+        with pytest.raises(TimeoutError):
+            await stream.receive_str(timeout=0.2)
 
 
 @pytest.mark.parametrize(
@@ -117,13 +175,10 @@ def test_a_name_given_twice_is_refused(server: Wire) -> None:
 def test_a_body_without_end_is_cut_off(server: Wire) -> None:
     connection = HTTPConnection(*address(server), timeout=5)
     chunks = (b"x" * 65_536 for _ in range(64))
-    try:
+    # The server may hang up before all of it was sent.
+    with closing(connection), suppress(BrokenPipeError, ConnectionResetError):
         connection.request("POST", "/fapi/v1/order", chunks, {"X-MBX-APIKEY": "bad"}, encode_chunked=True)
         assert connection.getresponse().status == 413
-    except (BrokenPipeError, ConnectionResetError):
-        pass  # closed before all of it was sent
-    finally:
-        connection.close()
 
 
 @pytest.mark.parametrize(
