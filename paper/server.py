@@ -125,6 +125,7 @@ class Server:
         headers["X-MBX-USED-WEIGHT-1M"] = str(used)
         if route.security == SIGNED:
             call.accept(auth.authenticate(call, query, body))
+            auth.check_permission(call)
         elif route.security == KEYED:
             call.accept(auth.identify(call))
         if route.is_order:

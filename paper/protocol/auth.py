@@ -12,6 +12,9 @@ from paper.protocol.calls import Call
 KEY = re.compile(r"[A-Za-z0-9_-]{1,128}")
 AHEAD_MS = 1000
 MAX_WINDOW_MS = 60_000
+READING = "GET"
+# What a key must be allowed to do before it changes anything there; reading is every key's right.
+NEEDED = {"/fapi/": "enableFutures", "/api/": "enableSpotAndMarginTrading"}
 
 
 def split_signature(part: bytes) -> tuple[bytes, bytes | None]:
@@ -61,6 +64,15 @@ def check_signature(secret: str, payload: bytes, signature: bytes | None) -> Non
     right = hmac.new(secret.encode(), payload, hashlib.sha256).hexdigest()
     if not hmac.compare_digest(right.encode(), signature.lower()):
         raise refuse(-1022)
+
+
+def check_permission(call: Call) -> None:
+    """-2015 for an order or a setting with a key that may not trade on that market."""
+    if call.method == READING:
+        return
+    for prefix, permission in NEEDED.items():
+        if call.path.startswith(prefix) and not call.portfolio.account.permissions.get(permission, True):
+            raise refuse(-2015, status=401)
 
 
 def authenticate(call: Call, query: bytes, body: bytes) -> Portfolio:
