@@ -20,7 +20,7 @@ Administration (header ``X-Paper-Secret`` when started with ``--admin-secret``, 
                           minute_closed, points`` once triggers, funding and liquidations have run
 ``POST /paper/mark``      ``{"symbol", "price", "last"?}`` jumps and pins a mark, ``price`` null releases it
 ``POST /paper/symbol``    ``{"symbol", "status"}``: TRADING, REDUCE_ONLY (-4140 for what opens) or any other
-                          status (-4141), until the next start
+                          status (-4141); like a pinned mark it is kept with ``--state``
 ``POST /paper/account``   ``{"key", "secret"?, "deposit"?, "spot"?: {asset: quantity}, "permissions"?,
                           "dual"?, "multi_assets"?, "revoked"?}`` makes or changes an account; deposits and
                           spot quantities are added

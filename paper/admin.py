@@ -15,6 +15,7 @@ from paper.protocol.calls import WHOLE
 from paper.service import Service
 
 MAX_POINTS = 10_000
+MOST = 10**15
 
 
 class Denied(Exception):  # an answer
@@ -47,8 +48,8 @@ def _number(values: dict[str, Any], name: str) -> Decimal | None:
         number = Decimal(str(value))
     except InvalidOperation as error:
         raise Denied(400, f"{name} is not a number") from error
-    if not number.is_finite():
-        raise Denied(400, f"{name} is not finite")
+    if not number.is_finite() or abs(number) >= MOST:
+        raise Denied(400, f"{name} is not finite, or not below {MOST}")
     return number
 
 
@@ -105,14 +106,14 @@ def pin_mark(service: Service, _query: dict[str, str], values: dict[str, Any]) -
     if symbol not in service.exchange.venue.quotes:
         raise Denied(404, f"no price of {symbol!r} here")
     if price is None:
-        service.exchange.release(symbol)
-        service.move()
+        service.release(symbol)
     elif price <= 0:
         raise Denied(400, "price must be positive")
     else:
         last = _number(values, "last")
-        service.exchange.pin(symbol, price, price if last is None else last)
-        service.outbox.append(service.hub.publish_market)
+        if last is not None and last <= 0:
+            raise Denied(400, "last must be positive")
+        service.pin(symbol, price, price if last is None else last)
     return as_json({"symbol": symbol, "mark": service.exchange.venue.quotes[symbol].mark})
 
 
@@ -121,7 +122,7 @@ def change_symbol(service: Service, _query: dict[str, str], values: dict[str, An
     symbol, status = str(values.get("symbol", "")), str(values.get("status", "TRADING"))
     if symbol not in service.exchange.venue.quotes:
         raise Denied(404, f"no price of {symbol!r} here")
-    service.exchange.futures.statuses[symbol] = status
+    service.set_status(symbol, status)
     return as_json({"symbol": symbol, "status": status})
 
 

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 from zlib import crc32
 
@@ -69,11 +70,11 @@ class Service:
         self.tick = Tick()
         self.previous_ms = feed.now_ms
         self.started = time.time()
-        kept: dict[str, str] = {}
+        self.has_news = False
+        self.listen_keys = ListenKeys()
         if store is not None:
             store.load(exchange.venue)
-            kept = orjson.loads(store.meta().get("listen_keys", "{}"))
-        self.listen_keys = ListenKeys(kept)
+            self._recall(store.meta())
         exchange.venue.publish = self._publish
         exchange.conditional.reject_trigger = self.faults.rejects_trigger
         exchange.conditional.tampering = self.faults.slips
@@ -127,30 +128,61 @@ class Service:
             self.store.save([], [], self._meta())
         return closed
 
+    def pin(self, symbol: str, mark: Decimal, last: Decimal) -> None:
+        """Jump a symbol's prices and hold them, over restarts too."""
+        self.exchange.pin(symbol, mark, last)
+        self.has_news = True
+        self.outbox.append(self.hub.publish_market)
+
+    def release(self, symbol: str) -> None:
+        """Let the feed move the symbol again."""
+        self.exchange.release(symbol)
+        self.has_news = True
+        self.move()
+
+    def set_status(self, symbol: str, status: str) -> None:
+        """Close a futures symbol or open it, over restarts too."""
+        self.exchange.futures.statuses[symbol] = status
+        self.has_news = True
+
     def set_countdown(self, portfolio: Portfolio, symbol: str, countdown_ms: int) -> None:
         """Cancel the symbol's orders unless asked again before; 0 calls it off."""
         place = (portfolio.account.key, symbol)
         self.countdowns.pop(place, None)
         if countdown_ms:
-            self.countdowns[place] = time.monotonic() + countdown_ms / 1000
+            self.countdowns[place] = time.time() + countdown_ms / 1000
+        self.has_news = True
 
     def _run_countdowns(self) -> None:
         if not self.countdowns:
             return
-        now = time.monotonic()
+        now = time.time()
         for (key, symbol), until in list(self.countdowns.items()):
             if until <= now:
                 del self.countdowns[key, symbol]
+                self.has_news = True
                 self.exchange.futures.cancel_all(self.exchange.venue.portfolios[key], symbol)
 
     def _expire_listen_keys(self) -> None:
         for account in self.listen_keys.overdue():
             self.expire_listen_key(account)
 
+    def open_listen_key(self, account: str) -> str:
+        """The account's listen key, made or extended."""
+        self.has_news = True
+        return self.listen_keys.open(account)
+
+    def close_listen_key(self, account: str) -> None:
+        """End the account's user stream by its owner's wish: its connections are closed."""
+        self.has_news = True
+        if self.listen_keys.close(account):
+            self.outbox.append(lambda: self.hub.hang_up(account))
+
     def expire_listen_key(self, account: str) -> None:
         """End the account's user stream the way an hour of silence does."""
         key = self.listen_keys.close(account)
         if key:
+            self.has_news = True
             shown = {"e": "listenKeyExpired", "E": self.wall_ms(), "listenKey": key}
             self.hub.publish_user(account, shown, spot=False)
             self.hub.forsake(account)
@@ -205,10 +237,11 @@ class Service:
     def save(self) -> None:
         """Keep what changed, then let the streams tell."""
         venue = self.exchange.venue
-        if venue.unsaved_rows or venue.unsaved:
+        if venue.unsaved_rows or venue.unsaved or self.has_news:
             if self.store is not None:
-                self.store.save(venue.unsaved_rows, list(venue.unsaved.values()), self._meta())
-            venue.unsaved_rows, venue.unsaved = [], {}
+                meta = self._meta() | (self._news() if self.has_news else {})
+                self.store.save(venue.unsaved_rows, list(venue.unsaved.values()), meta)
+            venue.unsaved_rows, venue.unsaved, self.has_news = [], {}, False
         outbox, self.outbox = self.outbox, []
         for send in outbox:
             send()
@@ -218,13 +251,35 @@ class Service:
         return {
             "last_id": str(venue.last_id),
             "now_ms": str(venue.now_ms),
-            "listen_keys": orjson.dumps(self.listen_keys.by_account).decode(),
         }
+
+    def _news(self) -> dict[str, str]:
+        """What a restart must find beside accounts and orders; kept only when it has changed."""
+        held = {symbol: [str(mark), str(last)] for symbol, (mark, last) in self.exchange.pinned.items()}
+        countdowns = [[key, symbol, until] for (key, symbol), until in self.countdowns.items()]
+        values = {
+            "listen_keys": self.listen_keys.by_account,
+            "pinned": held,
+            "statuses": self.exchange.futures.statuses,
+            "countdowns": countdowns,
+        }
+        return {name: orjson.dumps(value).decode() for name, value in values.items()}
+
+    def _recall(self, meta: dict[str, str]) -> None:
+        """Take up what `_news` kept; symbols that are no longer served are left out."""
+        known = self.exchange.venue.markets.futures
+        self.listen_keys = ListenKeys(orjson.loads(meta.get("listen_keys", "{}")))
+        for symbol, (mark, last) in orjson.loads(meta.get("pinned", "{}")).items():
+            if symbol in known:
+                self.exchange.pinned[symbol] = (Decimal(mark), Decimal(last))
+        self.exchange.futures.statuses |= orjson.loads(meta.get("statuses", "{}"))
+        for key, symbol, until in orjson.loads(meta.get("countdowns", "[]")):
+            self.countdowns[key, symbol] = until
 
     async def settled(self) -> None:
         """Return once everything done so far is kept; requests of one turn of the loop share a commit."""
         venue = self.exchange.venue
-        if not (venue.unsaved_rows or venue.unsaved or self.outbox):
+        if not (venue.unsaved_rows or venue.unsaved or self.has_news or self.outbox):
             return
         if self.saving is None:
             loop = asyncio.get_running_loop()

@@ -102,6 +102,13 @@ class Connection:
         """Whether one more request fits into this second."""
         return self.asked.add(1, now) <= MAX_REQUESTS_A_SECOND
 
+    def finish(self) -> None:
+        """Close the connection once everything queued is sent."""
+        if self.queue.full():
+            self.drop()
+        else:
+            self.queue.put_nowait(None)
+
     def drop(self) -> None:
         """Close the connection as soon as the writer gets to it."""
         while not self.queue.empty():
@@ -263,6 +270,12 @@ class Hub:
     def forsake(self, account: str) -> None:
         """Its listen key has ended: connections stay open and hear nothing any more."""
         self.users.pop(account, None)
+
+    def hang_up(self, account: str) -> None:
+        """Its listen key was closed: connections end, unless they carry market streams as well."""
+        for connection in self.users.pop(account, ()):
+            if not connection.streams:
+                connection.finish()
 
     def has_listener(self, account: str, *, spot: bool) -> bool:
         """Whether anybody listens to the account."""

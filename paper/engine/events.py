@@ -23,7 +23,6 @@ class BalancesChanged:
     reason: str
     positions: list[Position]
     change: Decimal = ZERO
-    with_wallet: bool = True
 
 
 @dataclass(slots=True)

@@ -45,6 +45,20 @@ def _move_isolated(position: Position, held: Decimal, opened: Decimal, price: De
         position.isolated_wallet += money(opened * price / leverage)
 
 
+def _remember(
+    position: Position, held: Decimal, opening_fee: Decimal, realized: Decimal, fee: Decimal
+) -> None:
+    """Fees and profit of what is open now; a position that was turned around begins anew."""
+    position.accumulated += realized
+    if not position.quantity:
+        position.fees = position.realized = ZERO
+    elif held and (held > 0) != (position.quantity > 0):
+        position.fees, position.realized = money(opening_fee), ZERO
+    else:
+        position.fees += fee
+        position.realized += realized
+
+
 def fill(
     venue: Venue,
     portfolio: Portfolio,
@@ -68,8 +82,7 @@ def fill(
         settings = venue.settings
         fee = money(quantity * price * (settings.maker_fee if maker else settings.taker_fee))
     account.wallet += realized - fee
-    position.fees = position.fees + fee if position.quantity else ZERO
-    position.realized = position.realized + realized if position.quantity else ZERO
+    _remember(position, held, opened / quantity * fee, realized, fee)
     position.update_ms = account.update_ms = order.update_ms = venue.now_ms
     order.executed += quantity
     order.cost += quantity * price

@@ -205,7 +205,8 @@ class Position:
     """A net position.
 
     `cost` is the signed quote paid for what is open, exact: the realised profit of a round trip therefore
-    equals its cash flow to the last unit.
+    equals its cash flow to the last unit. `fees` and `realized` are those since it was last flat,
+    `accumulated` is the profit realised there ever, before fees.
     """
 
     account: str
@@ -216,12 +217,18 @@ class Position:
     isolated_wallet: Decimal = ZERO
     fees: Decimal = ZERO
     realized: Decimal = ZERO
+    accumulated: Decimal = ZERO
     update_ms: int = 0
 
     @property
     def entry_price(self) -> Decimal:
         """Average entry, zero when flat."""
         return self.cost / self.quantity if self.quantity else ZERO
+
+    @property
+    def break_even_price(self) -> Decimal:
+        """(cost + fees - realised) / quantity: where the whole position earns nothing; zero when flat."""
+        return (self.cost + self.fees - self.realized) / self.quantity if self.quantity else ZERO
 
     def unrealized(self, mark: Decimal) -> Decimal:
         """Profit at this mark, before fees."""

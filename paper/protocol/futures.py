@@ -304,6 +304,8 @@ def countdown(call: Call) -> Json:
     """POST countdownCancelAll: cancels the symbol's ordinary orders when it runs out."""
     symbol = _instrument(call, call.need("symbol")).symbol
     countdown_ms = call.need_integer("countdownTime")
+    if countdown_ms < 0:
+        raise Refusal(-1130, "Data sent for parameter 'countdownTime' is not valid.")
     call.service.set_countdown(call.portfolio, symbol, countdown_ms)
     return {"symbol": symbol, "countdownTime": str(countdown_ms)}
 
@@ -666,7 +668,7 @@ def set_multi_assets(call: Call) -> Json:
 def open_listen_key(call: Call) -> Json:
     """POST listenKey: made, or returned and extended."""
     call.service.exchange.venue.touch(call.portfolio.account)
-    return {"listenKey": call.service.listen_keys.open(call.portfolio.account.key)}
+    return {"listenKey": call.service.open_listen_key(call.portfolio.account.key)}
 
 
 def extend_listen_key(call: Call) -> Json:
@@ -675,8 +677,8 @@ def extend_listen_key(call: Call) -> Json:
 
 
 def close_listen_key(call: Call) -> Json:
-    """DELETE listenKey."""
-    call.service.listen_keys.close(call.portfolio.account.key)
+    """DELETE listenKey: whoever listened by it is hung up on."""
+    call.service.close_listen_key(call.portfolio.account.key)
     return {}
 
 

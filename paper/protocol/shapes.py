@@ -238,12 +238,10 @@ def entry(line: Exposure) -> str:
 
 
 def break_even(line: Exposure) -> str:
-    """(cost + fees - realised) / quantity: where the position as a whole earns nothing."""
-    position = line.position
-    if not position.quantity:
+    """The break-even price with the decimals clients compute with."""
+    if not line.position.quantity:
         return "0.0"
-    price = (position.cost + position.fees - position.realized) / position.quantity
-    return f"{price:.{line.instrument.price_precision + 4}f}"
+    return f"{line.position.break_even_price:.{line.instrument.price_precision + 4}f}"
 
 
 def position_risk(line: Exposure, summary: Summary) -> Fields:

@@ -127,13 +127,13 @@ def liquidation(venue: Venue, event: OrderChanged) -> Fields:
 
 
 def _position(portfolio: Portfolio, position: Position, mark: Decimal) -> Fields:
-    entry = f"{position.entry_price:.8f}" if position.quantity else "0"
+    is_open = bool(position.quantity)
     return {
         "s": position.symbol,
         "pa": f"{position.quantity.normalize():f}",
-        "ep": entry,
-        "bep": entry,
-        "cr": coin(position.realized),
+        "ep": f"{position.entry_price:.8f}" if is_open else "0",
+        "bep": f"{position.break_even_price:.8f}" if is_open else "0",
+        "cr": coin(position.accumulated),
         "up": coin(position.unrealized(mark)),
         "mt": "isolated" if portfolio.account.is_isolated(position.symbol) else "cross",
         "iw": coin(position.isolated_wallet),

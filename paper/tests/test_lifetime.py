@@ -117,3 +117,61 @@ def test_an_accepted_order_that_was_not_yet_filled_is_filled_after_a_kill(
         assert time.monotonic() < end
         time.sleep(0.05)
     assert (found["status"], found["executedQty"]) == ("FILLED", "0.010")
+
+
+def test_what_administration_holds_it_holds_after_a_kill(start_server: StartServer, tmp_path: Path) -> None:
+    words = ("--state", str(tmp_path / "state"), "--symbols", "BTCUSDT,SOLUSDT,ETHUSDT")
+    first = start_server(*words)
+    first.pin("BTCUSDT", "123456.7", "123400")
+    first.pin("SOLUSDT", "7")
+    first.pin("SOLUSDT", None)
+    first.admin("POST", "/paper/symbol", symbol="ETHUSDT", status="BREAK")
+    first.kill()
+    second = start_server(*words)
+    marks = second.admin("GET", "/paper/status")["marks"]
+    assert (marks["BTCUSDT"], marks["SOLUSDT"] == "7.00") == ("123456.70", False)
+    ticker = second.send("GET", "/fapi/v1/ticker/price?symbol=BTCUSDT").json
+    assert ticker["price"] == "123400.00"
+    assert second.market("held", "BUY", "0.1", symbol="ETHUSDT").code == -4141
+    second.pin("BTCUSDT", None)
+    assert second.admin("GET", "/paper/status")["marks"]["BTCUSDT"] != "123456.70"
+
+
+def test_a_position_at_a_held_price_is_not_liquidated_by_a_restart(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    words = ("--state", str(tmp_path / "state"), "--symbols", "SOLUSDT")
+    first = start_server(*words)
+    first.pin("SOLUSDT", "100000")
+    first.market("high", "BUY", "1", symbol="SOLUSDT")
+    first.kill()
+    second = start_server(*words)
+    [position] = second.signed("high", "GET", "/fapi/v3/positionRisk").json
+    assert (position["positionAmt"], position["markPrice"]) == ("1.00", "100000.00000000")
+
+
+def test_a_countdown_runs_on_over_a_kill(start_server: StartServer, tmp_path: Path) -> None:
+    words = ("--state", str(tmp_path / "state"), "--symbols", "BTCUSDT")
+    first = start_server(*words)
+    first.pin("BTCUSDT", "100000")
+    rest = {"side": "BUY", "type": "LIMIT", "timeInForce": "GTC", "quantity": "0.01", "price": "90000"}
+    first.signed("dead-man", "POST", "/fapi/v1/order", symbol="BTCUSDT", **rest)
+    wanted = {"symbol": "BTCUSDT", "countdownTime": "1500"}
+    assert first.signed("dead-man", "POST", "/fapi/v1/countdownCancelAll", **wanted).status == 200
+    first.kill()
+    second = start_server(*words)
+    end = time.monotonic() + 8
+    while second.signed("dead-man", "GET", "/fapi/v1/openOrders").json:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    assert second.ledger("dead-man")[-1]["kind"] == "CANCELED"
+
+
+def test_a_closed_listen_key_stays_closed_over_a_kill(start_server: StartServer, tmp_path: Path) -> None:
+    words = ("--state", str(tmp_path / "state"), "--symbols", "BTCUSDT")
+    first = start_server(*words)
+    headers = {"X-MBX-APIKEY": "deaf"}
+    first.send("POST", "/fapi/v1/listenKey", headers=headers)
+    assert first.send("DELETE", "/fapi/v1/listenKey", headers=headers).status == 200
+    first.kill()
+    assert start_server(*words).send("PUT", "/fapi/v1/listenKey", headers=headers).code == -1125

@@ -159,3 +159,13 @@ def test_no_path_of_marks_leaves_an_exhausted_account_unseen(bench: Bench, seed:
         bench.pass_prices({symbol: f"{price:.4f}" for symbol, price in prices.items()}, {})
         assert not exhausted(bench)
     assert not bench.alice.open_positions(), "the walk was meant to end it"
+
+
+def test_a_position_turned_around_breaks_even_at_its_own_entry_and_fee(bench: Bench) -> None:
+    buy(bench, "BTCUSDT", "0.1")
+    bench.move(BTCUSDT="110000")
+    bench.exchange.futures.place(bench.alice, NewOrder("BTCUSDT", "SELL", MARKET, Decimal("0.3")))
+    position = bench.alice.position("BTCUSDT", "BOTH")
+    assert (position.quantity, position.entry_price) == (Decimal("-0.2"), Decimal("109994.5"))
+    assert position.break_even_price == position.entry_price * (1 - Decimal("0.0005"))
+    assert position.accumulated == Decimal("0.1") * (Decimal("109994.5") - Decimal(100_005))

@@ -64,6 +64,52 @@ async def test_the_short_fill_comes_first_and_only_when_asked_for(server: Wire) 
     assert (lite["t"], lite["i"], lite["L"], lite["l"]) == (full["t"], full["i"], "100005.00", "0.010")
 
 
+ACCOUNT_FIELDS = {"s", "pa", "ep", "bep", "cr", "up", "mt", "iw", "ps"}
+
+
+async def test_an_account_update_tells_break_even_and_what_was_ever_realised(server: Wire) -> None:
+    key = "told-account"
+
+    def act() -> None:
+        server.market(key, "BUY", "0.2")
+        server.pin("BTCUSDT", "101000")
+        server.market(key, "SELL", "0.1")
+        server.market(key, "SELL", "0.1")
+        server.market(key, "SELL", "0.1")
+
+    told = await user_events(server, key, act, "&events=ACCOUNT_UPDATE")
+    rows = [event["a"]["P"][0] for event in told]
+    assert all(set(row) == ACCOUNT_FIELDS for row in rows)
+    assert [(row["pa"], row["cr"]) for row in rows] == [
+        ("0.2", "0.00000000"),
+        ("0.1", "98.99000000"),
+        ("0", "197.98000000"),
+        ("-0.1", "197.98000000"),
+    ]
+    assert [row["ep"] for row in rows] == ["100005.00000000", "100005.00000000", "0", "100994.90000000"]
+    assert [row["bep"] for row in rows] == ["100055.00250000", "99165.60245000", "0", "100944.40255000"]
+    assert all(event["a"]["m"] == "ORDER" for event in told)
+    assert [event["a"]["B"][0]["bc"] for event in told] == ["0.00000000"] * 4
+
+
+async def test_a_balance_change_is_what_is_neither_profit_nor_fee(server: Wire) -> None:
+    key = "told-balance"
+    server.signed(key, "POST", "/fapi/v1/marginType", symbol="BTCUSDT", marginType="ISOLATED")
+    server.market(key, "BUY", "0.1")
+
+    def act() -> None:
+        server.admin("POST", "/paper/account", key=key, deposit="250")
+        moved = {"symbol": "BTCUSDT", "amount": "100", "type": "1"}
+        server.signed(key, "POST", "/fapi/v1/positionMargin", **moved)
+
+    deposit, transfer = [event["a"] for event in await user_events(server, key, act)]
+    assert (deposit["m"], deposit["P"], deposit["B"][0]["bc"]) == ("DEPOSIT", [], "250.00000000")
+    assert (transfer["m"], transfer["B"][0]["bc"]) == ("MARGIN_TRANSFER", "0.00000000")
+    assert [set(event["B"][0]) for event in (deposit, transfer)] == [{"a", "wb", "cw", "bc"}] * 2
+    assert (transfer["P"][0]["mt"], transfer["P"][0]["iw"]) == ("isolated", "600.02500000")
+    assert float(deposit["B"][0]["cw"]) - float(transfer["B"][0]["cw"]) == 100
+
+
 async def test_a_liquidation_is_called_for_then_closed_and_told_to_everybody(server: Wire) -> None:
     key = "told-liquidation"
     server.signed(key, "POST", "/fapi/v1/marginType", symbol="BTCUSDT", marginType="ISOLATED")
@@ -159,3 +205,35 @@ async def test_marks_come_each_three_seconds_unless_asked_for_each_second(server
         told = [json.loads(await socket.receive_str(timeout=3))["stream"] for _ in range(6)]
     slow, fast = told.count("btcusdt@markPrice"), told.count("btcusdt@markPrice@1s")
     assert fast >= slow + 2
+
+
+async def test_a_closed_listen_key_ends_its_connections_and_nobody_elses(server: Wire) -> None:
+    key, other = "told-closing", "told-staying"
+    headers = {"X-MBX-APIKEY": key}
+    mine = server.send("POST", "/fapi/v1/listenKey", headers=headers).json["listenKey"]
+    others = server.send("POST", "/fapi/v1/listenKey", headers={"X-MBX-APIKEY": other}).json["listenKey"]
+    async with (
+        listening(server, f"/private/ws/{mine}") as plain,
+        listening(server, f"/private/stream?listenKey={mine}") as combined,
+        listening(server, f"/ws/btcusdt@bookTicker/{mine}") as mixed,
+        listening(server, f"/private/ws?listenKey={others}") as staying,
+    ):
+        await heard(mixed, 0.2)
+        await asyncio.to_thread(server.market, key, "BUY", "0.01")
+        assert (await asyncio.to_thread(server.send, "DELETE", "/fapi/v1/listenKey", "", headers)).json == {}
+        for socket in (plain, combined):
+            told = [await socket.receive(timeout=2) for _ in range(4)]
+            assert [frame.type for frame in told[:3]] == [aiohttp.WSMsgType.TEXT] * 3
+            assert told[3].type is aiohttp.WSMsgType.CLOSE
+        await heard(mixed, 0.2)
+        await asyncio.to_thread(server.market, key, "BUY", "0.01")
+        await asyncio.to_thread(server.market, other, "BUY", "0.01")
+        await asyncio.to_thread(server.pin, "BTCUSDT", "100001")
+        assert {event["e"] for event in await heard(mixed, 0.2)} == {"bookTicker"}
+        assert [event["e"] for event in await heard(staying, 0.2)] == [
+            "ORDER_TRADE_UPDATE",
+            "ORDER_TRADE_UPDATE",
+            "ACCOUNT_UPDATE",
+        ]
+    assert server.send("PUT", "/fapi/v1/listenKey", headers=headers).code == -1125
+    assert server.send("POST", "/fapi/v1/listenKey", headers=headers).json["listenKey"] != mine
