@@ -1,5 +1,6 @@
 """One standing row per cause: the first time makes it, every further time counts."""
 
+from collections.abc import Collection
 from datetime import datetime
 
 from django.db import IntegrityError, transaction
@@ -53,12 +54,13 @@ def raise_alert(
 
 def clear_alert(cause: str, now: datetime) -> bool:
     """The cause is gone. False when none stood; people who were told are told of the end, too."""
-    return (
-        Alert.objects.filter(cause=cause, cleared_at__isnull=True).update(
-            cleared_at=now, next_delivery_at=None
-        )
-        > 0
-    )
+    return clear_alerts([cause], now) > 0
+
+
+def clear_alerts(causes: Collection[str], now: datetime) -> int:
+    """Several causes are gone, in one statement; how many alerts stood."""
+    standing = Alert.objects.filter(cause__in=causes, cleared_at__isnull=True)
+    return standing.update(cleared_at=now, next_delivery_at=None)
 
 
 def acknowledge(alert: Alert, user: str, now: datetime) -> bool:

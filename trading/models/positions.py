@@ -98,6 +98,11 @@ class Position(models.Model):
         return f"{self.account_id} {'LONG' if self.is_long else 'SHORT'} {self.quantity} {self.symbol}"
 
     @property
+    def is_saved(self) -> bool:
+        """Whether it is a row already."""
+        return not self._state.adding
+
+    @property
     def is_closing(self) -> bool:
         """Whether an exit is wanted, of the whole or of a part."""
         return bool(self.closing_for or self.reduction)

@@ -12,33 +12,51 @@ from accounts.models import Account
 from exchange.errors import ReadFailed
 from exchange.port import FillReport, Market
 from trading.domain.states import OrderStatus, predecessors
-from trading.models import Fill, Order
+from trading.models import Decision, Fill, Order
 from trading.services import market as market_tables
 from trading.services import positions
 from trading.services.bells import Bells
 
+ZERO = Decimal(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Executions:
+    """What some road told of one account's executions on one market."""
+
+    account_id: int
+    market: Market
+    reports: Sequence[FillReport]
+
 
 def record_fills(account: Account, market: Market, reports: Sequence[FillReport], now: datetime) -> Bells:
+    """Record the executions of one account on one market; see `record_executions`."""
+    return record_executions([Executions(account.pk, market, reports)], now)
+
+
+def record_executions(told: Sequence[Executions], now: datetime) -> Bells:
     """Insert the executions that are not yet rows, sum them on their orders and fold their positions.
 
     Idempotent: a known trade id changes nothing, unless it was taken for a stranger's and is now seen to be
-    ours. One transaction, so a fill is never a row without its position having moved.
+    ours. One transaction, so a fill is never a row without its position having moved. The number of
+    statements does not grow with the accounts.
     """
-    warm_market_table(market)
+    for kind in {one.market for one in told}:
+        warm_market_table(kind)
     with transaction.atomic():
         # Two roads must not fold one position at once.
-        Account.objects.select_for_update(no_key=True).get(pk=account.pk)
-        orders = _Orders.of(account, market, reports)
-        rows = _new_rows(account, market, reports, orders)
-        if not rows:
+        locked = Account.objects.select_for_update(no_key=True).order_by("pk")
+        accounts = {one.pk: one for one in locked.filter(pk__in={one.account_id for one in told})}
+        orders = _Orders.of(told)
+        fresh, adopted = _new_rows(told, accounts, orders)
+        touched = {row.order.pk: row.order for row in [*fresh, *adopted] if row.order is not None}
+        if not fresh and not adopted:
             return Bells()
-        touched = {row.order.pk: row.order for row in rows if row.order is not None}
-        for order in touched.values():
-            sum_fills(order, now)
-        bells = positions.fold(rows, now)
-    bells.decisions.extend(
-        {order.allocation.decision_id for order in touched.values() if order.allocation is not None}
-    )
+        _sum_fills(list(touched.values()), [*fresh, *adopted])
+        bells = positions.fold(fresh, adopted, accounts, now)
+        _write_sums(list(touched.values()), now)
+    shares = {order.allocation.decision_id for order in touched.values() if order.allocation is not None}
+    bells.decisions.extend(sorted(shares))
     return bells
 
 
@@ -50,46 +68,73 @@ def warm_market_table(kind: Market) -> None:
         return  # the fold does without filters until they can be read
 
 
-def sum_fills(order: Order, now: datetime) -> None:
-    """Set an order's filled quantity and average price from its fills; an average is never guessed."""
-    fills = list(order.fills.values_list("price", "quantity"))
-    filled = sum((quantity for _, quantity in fills), Decimal(0))
-    order.filled_quantity = filled
-    order.average_price = sum((p * q for p, q in fills), Decimal(0)) / filled if filled else None
-    order.save(update_fields=["filled_quantity", "average_price"])
-    if order.quantity is not None and filled >= order.quantity:
-        Order.objects.filter(pk=order.pk, status__in=predecessors(OrderStatus.FILLED)).update(
+def _sum_fills(orders: Sequence[Order], new: Sequence[Fill]) -> None:
+    """Set the orders' filled quantity and average price from all their executions, in memory.
+
+    An average is never guessed. `new` are not yet rows of their orders.
+    """
+    filled = dict.fromkeys((order.pk for order in orders), ZERO)
+    paid = filled.copy()
+    before = Fill.objects.filter(order__in=filled).values_list("order_id", "price", "quantity")
+    for order_id, price, quantity in [*before, *((row.order_id, row.price, row.quantity) for row in new)]:
+        if order_id in filled:
+            filled[order_id] += quantity
+            paid[order_id] += price * quantity
+    for order in orders:
+        order.filled_quantity = filled[order.pk]
+        order.average_price = paid[order.pk] / filled[order.pk] if filled[order.pk] else None
+
+
+def _write_sums(orders: Sequence[Order], now: datetime) -> None:
+    """Write the sums and positions of orders, and end those that are filled whole."""
+    if not orders:
+        return
+    Order.objects.bulk_update(orders, ["filled_quantity", "average_price", "position"])
+    may_end = predecessors(OrderStatus.FILLED)
+    whole = [
+        order.pk
+        for order in orders
+        if order.status in may_end and order.quantity is not None and order.filled_quantity >= order.quantity
+    ]
+    if whole:
+        Order.objects.filter(pk__in=whole, status__in=may_end).update(
             status=OrderStatus.FILLED, finished_at=now, fills_complete=True
         )
 
 
 def _new_rows(
-    account: Account, market: Market, reports: Sequence[FillReport], orders: "_Orders"
-) -> list[Fill]:
-    """The executions that are not yet rows, inserted, and those that had no order and have one now.
+    told: Sequence[Executions], accounts: Mapping[int, Account], orders: "_Orders"
+) -> tuple[list[Fill], list[Fill]]:
+    """The executions that are not yet rows, not saved, and the rows that had no order and have one now.
 
     An execution read by its symbol before its order's number was known looks like a stranger's.
     """
-    unique = {(report.symbol, report.trade_id): report for report in reports}
-    trade_ids = [report.trade_id for report in reports]
-    rows = Fill.objects.filter(account=account, market=market, trade_id__in=trade_ids)
-    known = {(row.symbol, row.trade_id): row for row in rows}
+    unique = {
+        (one.account_id, one.market.value, report.symbol, report.trade_id): report
+        for one in told
+        for report in one.reports
+    }
+    rows = Fill.objects.filter(account__in=accounts, trade_id__in={key[3] for key in unique})
+    known = {(row.account_id, row.market, row.symbol, row.trade_id): row for row in rows}
     fresh = [
-        _row(account, market, report, orders.behind(report))
+        _row(accounts[key[0]], Market(key[1]), report, orders.behind(key[0], key[1], report))
         for key, report in unique.items()
         if key not in known
     ]
-    Fill.objects.bulk_create(fresh)
-    adopted = [row for key, row in known.items() if key in unique and _adopt(row, orders.behind(unique[key]))]
-    return fresh + adopted
+    adopted = [
+        row
+        for key, row in known.items()
+        if key in unique and _adopt(row, accounts[key[0]], orders.behind(key[0], key[1], unique[key]))
+    ]
+    return fresh, adopted
 
 
-def _adopt(fill: Fill, order: Order | None) -> bool:
-    """Give an execution without an order the one it belongs to; whether that changed anything."""
+def _adopt(fill: Fill, account: Account, order: Order | None) -> bool:
+    """Give an execution without an order the one it belongs to, in memory; whether that changed anything."""
     if order is None or fill.order_id is not None:
         return False
+    fill.account = account
     fill.order, fill.client_order_id = order, order.client_order_id
-    fill.save(update_fields=["order", "client_order_id"])
     return True
 
 
@@ -97,28 +142,41 @@ def _adopt(fill: Fill, order: Order | None) -> bool:
 class _Orders:
     """Our orders behind some executions. The exchange numbers the orders of each symbol by themselves."""
 
-    by_client_id: Mapping[str, Order]
-    by_exchange_id: Mapping[tuple[str, str], Order]
+    by_client_id: Mapping[tuple[int, str, str], Order]
+    by_exchange_id: Mapping[tuple[int, str, str, str], Order]
 
     @classmethod
-    def of(cls, account: Account, market: Market, reports: Sequence[FillReport]) -> "_Orders":
-        """Load them in one query."""
+    def of(cls, told: Sequence[Executions]) -> "_Orders":
+        """Load them, and what their decisions knew: a decision once, not once for each of its accounts."""
+        reports = [report for one in told for report in one.reports]
         exchange_ids = {report.exchange_order_id for report in reports}
         client_ids = {report.client_order_id for report in reports if report.client_order_id}
-        found = Order.objects.select_related("allocation__decision", "position").filter(
-            Q(exchange_order_id__in=exchange_ids)
-            | Q(triggered_order_id__in=exchange_ids)
-            | Q(client_order_id__in=client_ids),
-            account=account,
-            market=market,
+        found = list(
+            Order.objects.select_related("allocation").filter(
+                Q(exchange_order_id__in=exchange_ids)
+                | Q(triggered_order_id__in=exchange_ids)
+                | Q(client_order_id__in=client_ids),
+                account__in={one.account_id for one in told},
+            )
         )
-        orders = {order.client_order_id: order for order in found}
-        return cls(orders, {key: order for order in orders.values() if (key := _exchange_key(order))[1]})
+        shares = [order.allocation for order in found if order.allocation is not None]
+        wanted = Decision.objects.select_related("signal").defer("candidates")
+        decisions = wanted.in_bulk({share.decision_id for share in shares})
+        for share in shares:
+            share.decision = decisions[share.decision_id]
+        return cls(
+            {(order.account_id, order.market, order.client_order_id): order for order in found},
+            {
+                (order.account_id, order.market, *key): order
+                for order in found
+                if (key := _exchange_key(order))[1]
+            },
+        )
 
-    def behind(self, report: FillReport) -> Order | None:
+    def behind(self, account_id: int, market: str, report: FillReport) -> Order | None:
         """The order this execution belongs to; None for a stranger's."""
-        by_id = self.by_exchange_id.get((report.symbol, report.exchange_order_id))
-        return self.by_client_id.get(report.client_order_id) or by_id
+        by_id = self.by_exchange_id.get((account_id, market, report.symbol, report.exchange_order_id))
+        return self.by_client_id.get((account_id, market, report.client_order_id)) or by_id
 
 
 def _exchange_key(order: Order) -> tuple[str, str]:
@@ -131,7 +189,6 @@ def _row(account: Account, market: Market, report: FillReport, order: Order | No
     return Fill(
         account=account,
         order=order,
-        position=order.position if order else None,
         market=market,
         symbol=report.symbol,
         trade_id=report.trade_id,

@@ -7,8 +7,8 @@ from decimal import Decimal
 from django.db import transaction
 
 from trading.domain.states import CloseReason, PositionStatus
-from trading.models import Position
-from trading.services.position_rows import lock, note
+from trading.models import Position, PositionEvent
+from trading.services.position_rows import lock, note, step
 
 ZERO = Decimal(0)
 BY_OPERATOR = frozenset({CloseReason.MANUAL, CloseReason.FLATTEN})
@@ -38,15 +38,30 @@ def want_closed(
     quantity: Decimal | None = None,
     legs: Sequence[int] = (),
 ) -> bool:
-    """Write the intent to a locked row, not yet saved; False when that changes nothing.
+    """Write the intent to a locked row, not yet saved, and note it; False when that changes nothing."""
+    wanted = want(position, reason, now, quantity=quantity, legs=legs)
+    if wanted is not None:
+        wanted.save()
+    return wanted is not None
+
+
+def want(
+    position: Position,
+    reason: CloseReason,
+    now: datetime,
+    *,
+    quantity: Decimal | None = None,
+    legs: Sequence[int] = (),
+) -> PositionEvent | None:
+    """Write the intent to a row in memory; the step of its timeline, or None when that changes nothing.
 
     The first whole close stands, parts add up until they are the whole. A foreign position goes only by an
     operator's word.
     """
     if position.status != PositionStatus.OPEN or position.closing_for or position.quantity <= 0:
-        return False
+        return None
     if position.is_foreign and reason not in BY_OPERATOR:
-        return False
+        return None
     wanted = position.quantity if quantity is None else quantity + already_wanted(position)
     if wanted >= position.quantity:
         position.closing_for, position.reduction = reason, {}
@@ -54,10 +69,8 @@ def want_closed(
         known = position.reduction.get("legs", [])
         position.reduction = {"quantity": str(wanted), "legs": [*known, *legs], "reason": reason.value}
     position.check_at = now
-    note(
-        position, "EXIT_WANTED", now, reason=reason, quantity=min(wanted, position.quantity), legs=list(legs)
-    )
-    return True
+    quantity_wanted = min(wanted, position.quantity)
+    return step(position, "EXIT_WANTED", now, reason=reason, quantity=quantity_wanted, legs=list(legs))
 
 
 def already_wanted(position: Position) -> Decimal:

@@ -86,10 +86,14 @@ def new_stop(
     quantity: Decimal | None,
     close_position: bool,
     price: Decimal | None = None,
+    attempt: int | None = None,
     now: datetime,
 ) -> Order:
-    """Build a resting stop: stop-market on futures, stop-loss limit on spot (which has no stop-market)."""
-    order = _closing_order(position, purpose, now)
+    """Build a resting stop: stop-market on futures, stop-loss limit on spot (which has no stop-market).
+
+    `attempt` counts the position's orders of this purpose from 1; it is counted when not told.
+    """
+    order = _closing_order(position, purpose, now, attempt)
     order.type = OrderType.STOP_LIMIT if position.market == Market.SPOT else OrderType.STOP_MARKET
     order.trigger_price = trigger_price
     order.quantity = quantity
@@ -100,8 +104,10 @@ def new_stop(
     return order
 
 
-def _closing_order(position: Position, purpose: OrderPurpose, now: datetime) -> Order:
-    attempt = Order.objects.filter(position=position, purpose=purpose).count() + 1
+def _closing_order(
+    position: Position, purpose: OrderPurpose, now: datetime, attempt: int | None = None
+) -> Order:
+    attempt = attempt or Order.objects.filter(position=position, purpose=purpose).count() + 1
     position_side = _position_side(
         position.account.is_hedge_mode, Market(position.market), is_long=position.is_long
     )

@@ -3,13 +3,15 @@
 No network but the market table; nothing is guessed: what the decision lacked is named in the plan.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
+from django.conf import settings
+
 from accounts.models import Account, SymbolSetting
-from accounts.services.limits import effective_limits
+from accounts.services.limits import effective_limits_of
 from exchange.errors import ReadFailed
 from exchange.port import Market
 from trading.domain import exit_plan
@@ -26,13 +28,9 @@ PLANNED_BY = ("funding_rate", "atr14", "close")
 """The figures of the decision that enter a plan."""
 
 
-def plan_for(position: Position) -> ExitPlan:
-    """The plan of the position's fills so far; an earlier plan is only ever tightened by it.
-
-    Raises ReadFailed when the market table was never read.
-    """
-    instrument = market.instruments(Market(position.market))[position.symbol]
-    terms = terms_for(position)
+def plan_for(position: Position, instrument: Instrument, limits: Limits) -> ExitPlan:
+    """The plan of the position's fills so far, under its account's limits; an earlier one only tightens."""
+    terms = terms_for(position, limits)
     plan = exit_plan.build_plan(
         _with_usable_policy(terms, position),
         instrument=instrument,
@@ -44,7 +42,7 @@ def plan_for(position: Position) -> ExitPlan:
     return exit_plan.recompute(exit_plan.from_json(position.plan), plan) if position.plan else plan
 
 
-def terms_for(position: Position) -> PlanTerms:
+def terms_for(position: Position, limits: Limits) -> PlanTerms:
     """The terms of a plan: the account's limits, the allocation's policy, the decision's figures."""
     allocation = _allocation_of(position)
     decision = allocation.decision if allocation else None
@@ -52,7 +50,7 @@ def terms_for(position: Position) -> PlanTerms:
         market=Market(position.market),
         is_long=position.is_long,
         leverage=Decimal(position.leverage),
-        limits=limits_of(position.account),
+        limits=limits,
         figures=figures_from(decision.inputs if decision else {}, position.symbol),
         signal=decision.signal if decision else None,
         policy=allocation.exit_policy if allocation else "",
@@ -69,8 +67,16 @@ def instrument_of(position: Position) -> Instrument | None:
 
 def limits_of(account: Account) -> Limits:
     """The limits an account's exits live under."""
-    limits: Limits = effective_limits(account).limits
-    return limits
+    return limits_of_many([account])[account.pk]
+
+
+def limits_of_many(accounts: Collection[Account]) -> dict[int, Limits]:
+    """The limits of accounts' exits, by id; the desk's where an account's own contradict them.
+
+    Contradicting limits refuse an entry, never an exit: a position must have its stop.
+    """
+    found = effective_limits_of(accounts)
+    return {one.pk: found[one.pk].limits if one.pk in found else settings.LIMITS for one in accounts}
 
 
 def figures_from(inputs: Mapping[str, Any], symbol: str) -> MarketFigures:
@@ -83,18 +89,16 @@ def figures_from(inputs: Mapping[str, Any], symbol: str) -> MarketFigures:
     return MarketFigures(symbol=symbol, **known)  # type: ignore[arg-type]  # PLANNED_BY names Decimal fields
 
 
-def read_back_leverage(account: Account, symbol: str, on: Market) -> int:
-    """The leverage the exchange last said the symbol is set to; 1 on spot."""
-    if on == Market.SPOT:
-        return 1
-    setting = SymbolSetting.objects.filter(account=account, symbol=symbol).first()
-    return setting.leverage if setting else account.leverage
+def read_back_leverages(accounts: Collection[int], symbols: Collection[str]) -> dict[tuple[int, str], int]:
+    """The leverage the exchange last said the futures symbols of accounts are set to."""
+    rows = SymbolSetting.objects.filter(account__in=accounts, symbol__in=symbols)
+    return {(row.account_id, row.symbol): row.leverage for row in rows}
 
 
 def _allocation_of(position: Position) -> Allocation | None:
     """The allocation with decision and signal in one query, without the candidates nobody asks for."""
-    if position.allocation_id is None:
-        return None
+    if position.allocation_id is None or not position.is_saved:
+        return position.allocation
     wanted = Allocation.objects.select_related("decision__signal").defer("decision__candidates")
     return wanted.get(pk=position.allocation_id)
 

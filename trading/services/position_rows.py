@@ -36,10 +36,15 @@ def look_again(position: Position, at: datetime) -> None:
     Position.objects.filter(pk=position.pk).update(check_at=at)
 
 
+def step(position: Position, code: str, at: datetime, **detail: object) -> PositionEvent:
+    """Build a step of the position's timeline, not yet saved; money as text."""
+    written = {name: str(value) if isinstance(value, Decimal) else value for name, value in detail.items()}
+    return PositionEvent(position=position, at=at, code=code, detail=written)
+
+
 def note(position: Position, code: str, at: datetime, **detail: object) -> None:
     """Add a step to the position's timeline; money as text."""
-    written = {name: str(value) if isinstance(value, Decimal) else value for name, value in detail.items()}
-    PositionEvent.objects.create(position=position, at=at, code=code, detail=written)
+    step(position, code, at, **detail).save()
 
 
 def set_protection(position: Position, state: Protection, now: datetime) -> None:

@@ -5,27 +5,31 @@ fills, under the account's lock, so a fill is never a row without its position h
 fill leaves the plan and the hard stop's order behind it in the same commit.
 """
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 
 import structlog
 
-from alerts.services import clear_alert
-from exchange.errors import ReadFailed
+from accounts.models import Account
+from alerts.services import clear_alerts
 from exchange.port import Market, OrderSide
 from trading.domain.exit_plan import ExitPlan
 from trading.domain.instrument import Instrument, floor_quantity
 from trading.domain.ledger import Holding, LedgerFill, fold_position
+from trading.domain.limits import Limits
 from trading.domain.sizing import excess_quantity, loss_per_unit
 from trading.domain.states import CloseReason, OrderPurpose, PositionStatus, Protection
-from trading.models import Fill, Order, Position
+from trading.models import Fill, Order, Position, PositionEvent
 from trading.services import market, plans
 from trading.services.bells import Bells
-from trading.services.intents import want_closed
+from trading.services.intents import want
+from trading.services.owners import Owners
 from trading.services.plans import instrument_of
-from trading.services.position_rows import lock, note, stop_unprotected_clock
-from trading.services.stops import order_hard_stop
+from trading.services.position_rows import step, stop_unprotected_clock
+from trading.services.stops import STOPS, new_hard_stop
 
 ZERO = Decimal(0)
 TAKEN_BY_THE_EXCHANGE = {
@@ -47,135 +51,129 @@ log = structlog.get_logger(__name__)
 # ── fills become positions ───────────────────────────────────────────────────
 
 
-def fold(fills: Sequence[Fill], now: datetime) -> Bells:
-    """Give new fills to their positions and recompute those from all their fills.
+def fold(
+    fresh: Sequence[Fill], adopted: Sequence[Fill], accounts: Mapping[int, Account], now: datetime
+) -> Bells:
+    """Give executions to their positions, recompute those from all their fills, and write all of it.
 
-    Call inside the transaction that inserted `fills`, with the account locked.
+    `fresh` are not yet rows and become rows here; `adopted` are rows that only now have an order. `accounts`
+    are theirs by id, locked. Call inside a transaction. However many positions, the statements are the same.
     """
-    touched: set[int] = set()
-    for fill in sorted(fills, key=lambda fill: (fill.filled_at, fill.pk)):
-        position = _position_of(fill)
+    fills = [*fresh, *adopted]
+    owners = Owners.of(fills, accounts)
+    moved: dict[int, _Moved] = {}
+    for fill in sorted(fills, key=lambda fill: fill.filled_at):
+        position = owners.owner_of(fill)
         if position is None:
             continue
-        touched.add(position.pk)
-        fill.position = position
-        fill.save(update_fields=["position"])
-    bells = Bells()
-    for position_id in sorted(touched):
-        bells.add(_refold(position_id, [fill for fill in fills if fill.position_id == position_id], now))
-    return bells
-
-
-def _position_of(fill: Fill) -> Position | None:
-    order = fill.order
-    if order is None:
-        return _position_hit_by_stranger(fill)
-    if order.position_id is None:
-        order.position = _open_position(fill) or _new_position(fill, order)
-        order.save(update_fields=["position"])
-    return order.position
-
-
-def _open_position(fill: Fill, *, opposite: bool = False) -> Position | None:
-    is_long = (fill.side == OrderSide.BUY) != opposite
-    return Position.objects.filter(
-        account_id=fill.account_id,
-        market=fill.market,
-        symbol=fill.symbol,
-        is_long=is_long,
-        is_foreign=False,
-        status=PositionStatus.OPEN,
-    ).first()
-
-
-def _new_position(fill: Fill, order: Order) -> Position:
-    allocation = order.allocation
-    is_long = fill.side == OrderSide.BUY
-    return Position.objects.create(
-        account_id=fill.account_id,
-        allocation=allocation,
-        market=fill.market,
-        symbol=fill.symbol,
-        base=order.base,
-        is_long=is_long,
-        foreign_quantity=_take_over_foreign(fill, is_long=is_long),
-        leverage=plans.read_back_leverage(fill.account, fill.symbol, Market(fill.market)),
-        quantity=ZERO,
-        initial_quantity=ZERO,
-        entry_price=fill.price,
-        planned_risk=allocation.planned_risk if allocation else None,
-        opened_at=fill.filled_at,
-        unprotected_since=fill.filled_at,
-        trace_id=order.trace_id,
+        moved.setdefault(id(position), _Moved(position)).fresh.append(fill)
+    told = _Told([*moved.values()])
+    for one in moved.values():
+        _refold(one, told, now)
+    _write(fresh, adopted, owners, [*moved.values()])
+    _tell_closed([one.position for one in moved.values() if one.has_closed], now)
+    return Bells(
+        positions=[one.position.pk for one in moved.values()],
+        exits=_stops([*moved.values()]),
     )
 
 
-def _take_over_foreign(fill: Fill, *, is_long: bool) -> Decimal:
-    """The stranger's share on the symbol: its own row ends, ours keeps the figure."""
-    foreign = Position.objects.filter(
-        account_id=fill.account_id,
-        market=fill.market,
-        symbol=fill.symbol,
-        is_long=is_long,
-        is_foreign=True,
-        status=PositionStatus.OPEN,
-    ).first()
-    if foreign is None:
-        return ZERO
-    foreign.status, foreign.closed_at = PositionStatus.CLOSED, fill.filled_at
-    foreign.close_reason = CloseReason.FOREIGN
-    foreign.save()
-    return foreign.quantity
+@dataclass(slots=True)
+class _Moved:
+    """One position that executions moved, its row in memory, and what that leaves to be written."""
+
+    position: Position
+    fresh: list[Fill] = field(default_factory=list)
+    steps: list[PositionEvent] = field(default_factory=list)
+    stop: Order | None = None
+    has_closed: bool = False
+
+    def note(self, code: str, at: datetime, **detail: object) -> None:
+        """Add a step of the timeline."""
+        self.steps.append(step(self.position, code, at, **detail))
 
 
-def _position_hit_by_stranger(fill: Fill) -> Position | None:
-    """Our position, where an execution that is not ours reduced it; what is not ours is only counted.
+class _Told:
+    """What the rows say of positions that were there before: their earlier executions, stops and limits."""
 
-    A stranger's share is taken to be reduced first. On spot a stranger's coins are another holding.
-    """
-    if fill.market == Market.SPOT:
-        return None
-    if (same_side := _open_position(fill)) is not None:
-        _change_foreign(same_side, fill.quantity, fill.filled_at)
-        return None
-    ours = _open_position(fill, opposite=True)
-    if ours is not None and ours.foreign_quantity >= fill.quantity:
-        _change_foreign(ours, -fill.quantity, fill.filled_at)
-        return None
-    return ours
+    def __init__(self, moved: Sequence[_Moved]) -> None:
+        there = [one.position.pk for one in moved if one.position.is_saved]
+        self._fills: dict[int, list[Fill]] = defaultdict(list)
+        self._stops: dict[int, list[Order]] = defaultdict(list)
+        if there:
+            for fill in Fill.objects.filter(position__in=there).select_related("order"):
+                self._fills[fill.position_id or 0].append(fill)
+            for stop in Order.objects.filter(position__in=there, purpose__in=STOPS):
+                self._stops[stop.position_id or 0].append(stop)
+        self._accounts = {one.position.account_id: one.position.account for one in moved}
+        self._limits: dict[int, Limits] | None = None
+
+    def fills_of(self, one: _Moved) -> list[Fill]:
+        """All executions of a position, by the exchange's clock."""
+        fills = [*self._fills[one.position.pk or 0], *one.fresh]
+        return sorted(fills, key=lambda fill: fill.filled_at)
+
+    def stops_of(self, position: Position) -> list[Order]:
+        """Every stop it ever had."""
+        return self._stops[position.pk or 0]
+
+    def limits_of(self, position: Position) -> Limits:
+        """The limits of its account; read once for all, and only when a plan is made."""
+        if self._limits is None:
+            self._limits = plans.limits_of_many(list(self._accounts.values()))
+        return self._limits[position.account_id]
 
 
-def _change_foreign(position: Position, change: Decimal, at: datetime) -> None:
-    position.foreign_quantity += change
-    position.save(update_fields=["foreign_quantity"])
-    note(position, "FOREIGN_SHARE", at, quantity=position.foreign_quantity)
+def _write(fresh: Sequence[Fill], adopted: Sequence[Fill], owners: Owners, moved: Sequence[_Moved]) -> None:
+    for changed in owners.changed.values():  # a stranger's row ends before ours takes its place
+        changed.save()
+    _write_moved(moved)
+    PositionEvent.objects.bulk_create(owners.steps)
+    for one in moved:
+        for fill in one.fresh:
+            fill.position = one.position
+            if fill.order is not None:
+                fill.order.position = one.position
+    Fill.objects.bulk_create(fresh)
+    if adopted:
+        Fill.objects.bulk_update(adopted, ["order", "client_order_id", "position"])
+
+
+def _write_moved(moved: Sequence[_Moved]) -> None:
+    opened = [one.position for one in moved if not one.position.is_saved]
+    for position in [one.position for one in moved if one.position.is_saved]:
+        position.save()
+    Position.objects.bulk_create(opened)
+    PositionEvent.objects.bulk_create([event for one in moved for event in one.steps])
+    Order.objects.bulk_create([one.stop for one in moved if one.stop is not None])
+
+
+def _stops(moved: Sequence[_Moved]) -> list[int]:
+    return [one.stop.pk for one in moved if one.stop is not None]
 
 
 # ── recomputing one position ─────────────────────────────────────────────────
 
 
-def _refold(position_id: int, fresh: Sequence[Fill], now: datetime) -> Bells:
-    position = lock(position_id)
+def _refold(one: _Moved, told: _Told, now: datetime) -> None:
+    position = one.position
     before = position.initial_quantity
-    _write_holding(position, fold_position(_ledger_fills(position), is_long=position.is_long))
-    _settle_reduction(position, fresh)
-    _tell_fills(position, fresh)
-    bells = Bells(positions=[position.pk])
+    fills = told.fills_of(one)
+    instrument = instrument_of(position)
+    ledger = [_ledger_fill(fill, position, instrument) for fill in fills]
+    _write_holding(position, fold_position(ledger, is_long=position.is_long))
+    _settle_reduction(position, one.fresh)
+    _tell_fills(one)
     position.check_at = now
     if position.quantity <= 0:
-        _close(position, now)
-        return bells
+        _close(one, fills, now)
+        return
     if position.status == PositionStatus.CLOSED:
-        _reopen(position)
-    position.save()
+        _reopen(one, now)
     if position.initial_quantity > before:
-        bells.add(plan_and_stop(position, now))
-    return bells if position.reduction or not _is_unsellable(position) else close_dust(position, now)
-
-
-def _ledger_fills(position: Position) -> list[LedgerFill]:
-    instrument = instrument_of(position)
-    return [_ledger_fill(fill, position, instrument) for fill in position.fills.all()]
+        _plan_and_stop(one, told, now)
+    if not position.reduction and _is_unsellable(position):
+        _close_dust(one, fills, now)
 
 
 def _ledger_fill(fill: Fill, position: Position, instrument: Instrument | None) -> LedgerFill:
@@ -203,12 +201,12 @@ def _write_holding(position: Position, holding: Holding) -> None:
     position.opened_at = holding.opened_at or position.opened_at
 
 
-def _tell_fills(position: Position, fresh: Sequence[Fill]) -> None:
-    for fill in fresh:
-        is_entry = (fill.side == OrderSide.BUY) == position.is_long
+def _tell_fills(one: _Moved) -> None:
+    for fill in one.fresh:
+        is_entry = fill.side == _entry_side(one.position)
         code = "ENTERED" if is_entry else "REDUCED"
         reason = "" if is_entry else close_reason(fill)
-        note(position, code, fill.filled_at, quantity=fill.quantity, price=fill.price, reason=reason)
+        one.note(code, fill.filled_at, quantity=fill.quantity, price=fill.price, reason=reason)
 
 
 def close_reason(fill: Fill) -> CloseReason:
@@ -230,44 +228,44 @@ def _settle_reduction(position: Position, fresh: Sequence[Fill]) -> None:
     position.reduction = {**position.reduction, "quantity": str(left)} if left > 0 else {}
 
 
-def _close(position: Position, now: datetime) -> None:
+def _close(one: _Moved, fills: Sequence[Fill], now: datetime) -> None:
     """Close by the last execution that reduced it; an entry's that came late says nothing of why."""
-    last = _last_exit(position)
+    position, last = one.position, _last_exit(one.position, fills)
+    closed_at = last.filled_at if last else now
+    _end(position, _reason(position, last), closed_at)
+    one.has_closed = True
+    profit, fees = position.realized_profit, position.fees
+    one.note("CLOSED", closed_at, reason=position.close_reason, realized_profit=profit, fees=fees)
+
+
+def _end(position: Position, reason: str, closed_at: datetime) -> None:
+    """Close the row in memory and stop its clock; its stops go once flat is proven."""
     position.status = PositionStatus.CLOSED
-    position.closed_at = last.filled_at if last else now
-    position.close_reason = _last_reason(position)
-    _finish(position, now)
-    note(
-        position,
-        "CLOSED",
-        position.closed_at,
-        reason=position.close_reason,
-        realized_profit=position.realized_profit,
-        fees=position.fees,
-    )
-
-
-def _finish(position: Position, now: datetime) -> None:
-    """Stop every clock and alert of a position that is closed; its stops go once flat is proven."""
+    position.closed_at = closed_at
+    position.close_reason = reason
     position.quantity = ZERO
     position.reduction = {}
-    stop_unprotected_clock(position, position.closed_at or now)
-    position.save()
-    for cause in CAUSES:
-        clear_alert(f"{cause}:{position.pk}", now)
-    log.info(
-        "position_closed", account=position.account.name, symbol=position.symbol, reason=position.close_reason
-    )
+    stop_unprotected_clock(position, closed_at)
 
 
-def _reopen(position: Position) -> None:
+def _tell_closed(closed: Sequence[Position], now: datetime) -> None:
+    if not closed:
+        return
+    clear_alerts([f"{cause}:{position.pk}" for position in closed for cause in CAUSES], now)
+    for position in closed:
+        name, reason = position.account.name, position.close_reason
+        log.info("position_closed", account=name, symbol=position.symbol, reason=reason)
+
+
+def _reopen(one: _Moved, now: datetime) -> None:
     """An execution of the entry came to light after the close: what is left of it needs a stop again."""
+    position = one.position
     position.status = PositionStatus.OPEN
     position.closed_at = None
     position.close_reason = ""
     position.protection = Protection.UNPROTECTED
-    position.unprotected_since = position.check_at
-    note(position, "REOPENED", position.unprotected_since or position.opened_at, quantity=position.quantity)
+    position.unprotected_since = now
+    one.note("REOPENED", now, quantity=position.quantity)
 
 
 # ── spot remainders ──────────────────────────────────────────────────────────
@@ -288,51 +286,62 @@ def _is_unsellable(position: Position) -> bool:
 
 def close_dust(position: Position, now: datetime) -> Bells:
     """Close a spot position whose remainder cannot be sold; the event names what stays in the wallet."""
-    dust = position.quantity
-    position.status = PositionStatus.CLOSED
-    position.closed_at = now
-    position.close_reason = position.close_reason or _last_reason(position)
-    _finish(position, now)
-    note(position, "CLOSED", now, reason=position.close_reason, dust=dust, asset=position.base)
+    one = _Moved(position)
+    _close_dust(one, list(position.fills.select_related("order")), now)
+    _write_moved([one])
+    _tell_closed([position], now)
     return Bells(positions=[position.pk])
 
 
-def _last_reason(position: Position) -> str:
-    last = _last_exit(position)
+def _close_dust(one: _Moved, fills: Sequence[Fill], now: datetime) -> None:
+    position, dust = one.position, one.position.quantity
+    _end(position, position.close_reason or _reason(position, _last_exit(position, fills)), now)
+    one.has_closed, one.stop = True, None
+    one.note("CLOSED", now, reason=position.close_reason, dust=dust, asset=position.base)
+
+
+def _reason(position: Position, last: Fill | None) -> str:
     return close_reason(last) if last else position.exit_reason or CloseReason.MANUAL
 
 
-def _last_exit(position: Position) -> Fill | None:
-    exits = position.fills.exclude(side=_entry_side(position)).select_related("order")
-    return exits.order_by("filled_at", "pk").last()
+def _last_exit(position: Position, fills: Sequence[Fill]) -> Fill | None:
+    """The last execution that reduced it, of `fills` by the exchange's clock."""
+    entry_side = _entry_side(position)
+    return next((fill for fill in reversed(fills) if fill.side != entry_side), None)
 
 
 # ── plan and stop ────────────────────────────────────────────────────────────
 
 
 def plan_and_stop(position: Position, now: datetime) -> Bells:
-    """Make the plan of the fills so far, the hard stop's order when none is alive, and reduce an excess.
+    """Make a locked position's plan, its hard stop's order, and want an excess reduced."""
+    one = _Moved(position)
+    _plan_and_stop(one, _Told([one]), now)
+    _write_moved([one])
+    return Bells(exits=_stops([one]))
 
-    Without a market table the position stays unplanned and unprotected, and asks to be looked at again.
-    """
-    try:
-        plan = plans.plan_for(position)
-        instrument = market.instruments(Market(position.market))[position.symbol]
-    except ReadFailed:
+
+def _plan_and_stop(one: _Moved, told: _Told, now: datetime) -> None:
+    """Without the market's filters a position stays unplanned and unprotected, and is looked at again."""
+    position = one.position
+    instrument, limits = instrument_of(position), told.limits_of(position)
+    if instrument is None:
         log.warning("position_unplanned", account=position.account.name, symbol=position.symbol)
-        return Bells(positions=[position.pk])
-    plans.keep_plan(position, plan)
-    note(position, "PLANNED", now, stop_price=plan.stop_price, unknown=", ".join(plan.unknown))
-    _want_excess_reduced(position, plan, instrument, now)
-    position.save()
-    return Bells(exits=[order.pk for order in [order_hard_stop(position, now)] if order])
-
-
-def _want_excess_reduced(position: Position, plan: ExitPlan, instrument: Instrument, now: datetime) -> None:
-    if position.planned_risk is None or position.is_closing:
         return
-    limits = plans.limits_of(position.account)
-    excess = excess_quantity(
+    plan = plans.plan_for(position, instrument, limits)
+    plans.keep_plan(position, plan)
+    one.note("PLANNED", now, stop_price=plan.stop_price, unknown=", ".join(plan.unknown))
+    excess = _excess(position, plan, instrument, limits)
+    if excess > 0 and (wanted := want(position, CloseReason.EXCESS, now, quantity=excess)) is not None:
+        one.steps.append(wanted)
+    one.stop = new_hard_stop(position, told.stops_of(position), limits, now)
+
+
+def _excess(position: Position, plan: ExitPlan, instrument: Instrument, limits: Limits) -> Decimal:
+    """What is open beyond the planned loss; 0 while an exit is wanted anyway."""
+    if position.planned_risk is None or position.is_closing:
+        return ZERO
+    return excess_quantity(
         instrument=instrument,
         limits=limits,
         quantity=position.quantity,
@@ -345,8 +354,6 @@ def _want_excess_reduced(position: Position, plan: ExitPlan, instrument: Instrum
         ),
         risk_amount=position.planned_risk,
     )
-    if excess > 0:
-        want_closed(position, CloseReason.EXCESS, now, quantity=excess)
 
 
 def _entry_side(position: Position) -> OrderSide:

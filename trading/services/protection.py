@@ -68,7 +68,6 @@ def _plan_unplanned(ours: Sequence[Position], now: datetime) -> Bells:
                 position.check_at = now + LOOK_AGAIN
                 position.save()
                 bells.add(positions.plan_and_stop(position, now))
-                bells.positions = [pk for pk in bells.positions if pk != position_id]
     return bells
 
 

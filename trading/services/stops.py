@@ -1,11 +1,13 @@
 """The orders of stops, committed and ready to be sent. Only stops rest at the exchange, never targets."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 
 from exchange.port import Market
 from trading.domain.exit_plan import ExitPlan
 from trading.domain.instrument import floor_quantity, round_stop
+from trading.domain.limits import Limits
 from trading.domain.percent import ONE, sign
 from trading.domain.states import OPEN, CloseReason, OrderPurpose
 from trading.models import Order, Position
@@ -28,16 +30,26 @@ def stop_quantity(position: Position) -> Decimal:
 
 
 def order_hard_stop(position: Position, now: datetime) -> Order | None:
-    """Commit the order of the stop that is never moved; None while one is alive or the plan is missing.
+    """Commit the order of the stop that is never moved; None while one is alive or the plan is missing."""
+    there = list(Order.objects.filter(position=position, purpose__in=STOPS))
+    order = new_hard_stop(position, there, plans.limits_of(position.account), now)
+    if order is not None:
+        order.save()
+    return order
 
-    On spot none rests while an exit is wanted: it would lock the coins the exit has to sell.
+
+def new_hard_stop(position: Position, there: Sequence[Order], limits: Limits, now: datetime) -> Order | None:
+    """Build the order of the stop that is never moved; None while one is alive or the plan is missing.
+
+    `there` are all stops the position ever had. On spot none rests while an exit is wanted: it would lock the
+    coins the exit has to sell.
     """
     plan = plans.plan_of(position)
-    if plan is None or _has_live(position, OrderPurpose.HARD_STOP):
+    alive = {order.purpose for order in there if order.status in OPEN}
+    if plan is None or OrderPurpose.HARD_STOP in alive:
         return None
     if is_spot(position):
-        has_other = _has_live(position, OrderPurpose.WORKING_STOP)
-        return None if position.is_closing or has_other else _spot_stop(position, plan, now)
+        return None if position.is_closing or alive else _spot_stop(position, plan, there, limits, now)
     is_shared = position.foreign_quantity > 0
     order = new_stop(
         position,
@@ -45,9 +57,11 @@ def order_hard_stop(position: Position, now: datetime) -> Order | None:
         trigger_price=plan.hard_stop_price,
         quantity=position.quantity if is_shared else None,
         close_position=not is_shared,
+        attempt=_next_attempt(there, OrderPurpose.HARD_STOP),
         now=now,
     )
-    return _commit_stop(order, CloseReason.STOP_LOSS)
+    order.reason = CloseReason.STOP_LOSS
+    return order
 
 
 def order_second_stop(position: Position, now: datetime) -> Order | None:
@@ -80,22 +94,31 @@ def _stop_for_quantity(position: Position, plan: ExitPlan, now: datetime) -> Ord
     )
 
 
-def _spot_stop(position: Position, plan: ExitPlan, now: datetime) -> Order | None:
+def _spot_stop(
+    position: Position, plan: ExitPlan, there: Sequence[Order], limits: Limits, now: datetime
+) -> Order | None:
     """A stop-loss limit through the trigger, for what the wallet can really give: our fills less fees."""
     instrument = instrument_of(position)
     if instrument is None:
         return None
-    through = plans.limits_of(position.account).spot_stop_limit * sign(is_long=position.is_long)
+    through = limits.spot_stop_limit * sign(is_long=position.is_long)
+    purpose = OrderPurpose.WORKING_STOP if plan.has_moved_stop else OrderPurpose.HARD_STOP
     order = new_stop(
         position,
-        purpose=OrderPurpose.WORKING_STOP if plan.has_moved_stop else OrderPurpose.HARD_STOP,
+        purpose=purpose,
         trigger_price=plan.stop_price,
         quantity=floor_quantity(instrument, position.quantity),
         close_position=False,
         price=round_stop(plan.stop_price * (ONE - through), instrument.tick, is_long=position.is_long),
+        attempt=_next_attempt(there, purpose),
         now=now,
     )
-    return _commit_stop(order, plan.stop_reason)
+    order.reason = plan.stop_reason
+    return order
+
+
+def _next_attempt(there: Sequence[Order], purpose: OrderPurpose) -> int:
+    return sum(order.purpose == purpose for order in there) + 1
 
 
 def _commit_stop(order: Order, reason: CloseReason) -> Order:

@@ -20,7 +20,7 @@ from trading.domain.states import TERMINAL, OrderPurpose, OrderStatus, predecess
 from trading.models import Allocation, Order
 from trading.services.bells import Bells
 from trading.services.execution.answers import Answer
-from trading.services.fills import record_fills, warm_market_table
+from trading.services.fills import Executions, record_executions, warm_market_table
 
 log = structlog.get_logger(__name__)
 
@@ -43,7 +43,12 @@ STATUS_OF: dict[ReportStatus, OrderStatus] = {
 def record(answers: Sequence[Answer], now: datetime) -> Bells:
     """Write a chunk's answers in one transaction and return what is due next."""
     bells = Bells()
-    for kind in {Market(answer.order.market) for answer in answers if answer.fills}:
+    executions = [
+        Executions(answer.order.account_id, Market(answer.order.market), answer.fills)
+        for answer in answers
+        if answer.fills
+    ]
+    for kind in {one.market for one in executions}:
         warm_market_table(kind)
     with transaction.atomic():
         _lock_accounts(answers)
@@ -53,6 +58,8 @@ def record(answers: Sequence[Answer], now: datetime) -> Bells:
             else:
                 for answer in run:
                     bells.add(_record_one(answer, now))
+        if executions:
+            bells.add(record_executions(executions, now))
     return bells
 
 
@@ -154,9 +161,6 @@ def _record_entries(answers: Sequence[Answer], now: datetime) -> Bells:
     moved = [answer for answer in answers if _move_to_answer(answer, now)]
     _note_acknowledgements([(answer.order, answer.at) for answer in moved])
     bells = _due_after_all([answer.order for answer in moved])
-    for answer in answers:
-        if answer.fills:
-            bells.add(record_fills(answer.order.account, Market(answer.order.market), answer.fills, now))
     breakers.note_successes([(answer.order.account_id, answer.order.symbol) for answer in answers], now)
     return bells
 
@@ -181,11 +185,7 @@ def _record_one(answer: Answer, now: datetime) -> Bells:
     if answer.error is not None:
         return _record_error(order, answer.error, now)
     assert answer.report is not None  # noqa: S101 -- an answer is a report or an error
-    known = answer.has_all_fills
-    bells = apply_report(order, answer.report, now, fills_known=known, answered_at=answer.at)
-    if answer.fills:
-        bells.add(record_fills(order.account, Market(order.market), answer.fills, now))
-    return bells
+    return apply_report(order, answer.report, now, fills_known=answer.has_all_fills, answered_at=answer.at)
 
 
 def _record_error(order: Order, error: GatewayError, now: datetime) -> Bells:

@@ -1,0 +1,132 @@
+"""Whose position an execution belongs to: decided in memory, over rows read once for many accounts.
+
+A stranger's executions belong to nobody; on a symbol where we hold something they are counted beside ours.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from decimal import Decimal
+
+from django.db.models import Q
+
+from accounts.models import Account
+from exchange.port import Market, OrderSide
+from trading.domain.states import CloseReason, PositionStatus
+from trading.models import Fill, Order, Position, PositionEvent
+from trading.services import plans
+from trading.services.position_rows import step
+
+ZERO = Decimal(0)
+
+
+class Owners:
+    """The positions that some executions may belong to: the open ones of their accounts and symbols."""
+
+    def __init__(
+        self, accounts: Mapping[int, Account], symbols: Collection[str], positions: Iterable[Position]
+    ) -> None:
+        self._accounts, self._symbols = accounts, symbols
+        self._known = {position.pk: position for position in positions}
+        self._open = {_key(one): one for one in self._known.values() if one.status == PositionStatus.OPEN}
+        self._leverages: dict[tuple[int, str], int] | None = None
+        self.steps: list[PositionEvent] = []
+        """Steps of timelines that finding an owner took; not yet saved."""
+        self.changed: dict[int, Position] = {}
+        """Rows that it changed, by id, the fold aside; not yet saved."""
+
+    @classmethod
+    def of(cls, fills: Sequence[Fill], accounts: Mapping[int, Account]) -> "Owners":
+        """Read and lock the rows in one query; `accounts` by id, locked before."""
+        symbols = {fill.symbol for fill in fills}
+        known = {fill.order.position_id for fill in fills if fill.order is not None} - {None}
+        wanted = Q(account__in=accounts, symbol__in=symbols, status=PositionStatus.OPEN) | Q(pk__in=known)
+        rows = Position.objects.select_for_update().filter(wanted).order_by("account_id", "pk")
+        positions = list(rows)
+        for position in positions:
+            position.account = accounts[position.account_id]
+        return cls(accounts, symbols, positions)
+
+    def owner_of(self, fill: Fill) -> Position | None:
+        """The position of an execution, a new one in memory if it opens one; None for a stranger's."""
+        order = fill.order
+        if order is None:
+            return self._hit_by_stranger(fill)
+        if order.position_id is not None:
+            return self._known[order.position_id]
+        return self._position(fill, is_long=_is_buy(fill)) or self._open_new(fill, order)
+
+    def _position(self, fill: Fill, *, is_long: bool, is_foreign: bool = False) -> Position | None:
+        return self._open.get((fill.account_id, fill.market, fill.symbol, is_long, is_foreign))
+
+    def _open_new(self, fill: Fill, order: Order) -> Position:
+        allocation = order.allocation
+        is_long = _is_buy(fill)
+        position = Position(
+            account=self._accounts[fill.account_id],
+            allocation=allocation,
+            market=fill.market,
+            symbol=fill.symbol,
+            base=order.base,
+            is_long=is_long,
+            foreign_quantity=self._take_over_foreign(fill, is_long=is_long),
+            leverage=self._leverage(fill),
+            quantity=ZERO,
+            initial_quantity=ZERO,
+            entry_price=fill.price,
+            planned_risk=allocation.planned_risk if allocation else None,
+            opened_at=fill.filled_at,
+            unprotected_since=fill.filled_at,
+            trace_id=order.trace_id,
+        )
+        self._open[_key(position)] = position
+        return position
+
+    def _leverage(self, fill: Fill) -> int:
+        """What the exchange last said the symbol is set to, else what the account asks for; 1 on spot."""
+        if fill.market == Market.SPOT:
+            return 1
+        if self._leverages is None:
+            self._leverages = plans.read_back_leverages(self._accounts.keys(), self._symbols)
+        key = (fill.account_id, fill.symbol)
+        return self._leverages.get(key, self._accounts[fill.account_id].leverage)
+
+    def _take_over_foreign(self, fill: Fill, *, is_long: bool) -> Decimal:
+        """The stranger's share on the symbol: its own row ends, ours keeps the figure."""
+        foreign = self._position(fill, is_long=is_long, is_foreign=True)
+        if foreign is None:
+            return ZERO
+        foreign.status, foreign.closed_at = PositionStatus.CLOSED, fill.filled_at
+        foreign.close_reason = CloseReason.FOREIGN
+        del self._open[_key(foreign)]
+        self.changed[foreign.pk] = foreign
+        return foreign.quantity
+
+    def _hit_by_stranger(self, fill: Fill) -> Position | None:
+        """Our position, where an execution that is not ours reduced it; what is not ours is only counted.
+
+        A stranger's share is taken to be reduced first. On spot a stranger's coins are another holding.
+        """
+        if fill.market == Market.SPOT:
+            return None
+        if (same_side := self._position(fill, is_long=_is_buy(fill))) is not None:
+            self._change_foreign(same_side, fill.quantity, fill)
+            return None
+        ours = self._position(fill, is_long=not _is_buy(fill))
+        if ours is not None and ours.foreign_quantity >= fill.quantity:
+            self._change_foreign(ours, -fill.quantity, fill)
+            return None
+        return ours
+
+    def _change_foreign(self, position: Position, change: Decimal, fill: Fill) -> None:
+        position.foreign_quantity += change
+        self.steps.append(step(position, "FOREIGN_SHARE", fill.filled_at, quantity=position.foreign_quantity))
+        if position.is_saved:
+            self.changed[position.pk] = position
+
+
+def _is_buy(fill: Fill) -> bool:
+    return fill.side == OrderSide.BUY
+
+
+def _key(position: Position) -> tuple[int, str, str, bool, bool]:
+    held = position
+    return (held.account_id, held.market, held.symbol, held.is_long, held.is_foreign)
