@@ -38,6 +38,7 @@ from paper.symbols import Instrument
 MAX_OPEN = 200
 LIMIT_TYPES = frozenset({"STOP", "TAKE_PROFIT"})
 HUNDRED = Decimal(100)
+TIED = "GTE_GTC"  # ends with its position
 
 
 class ConditionalStore:
@@ -233,10 +234,11 @@ class ConditionalStore:
             type=LIMIT if is_limit else MARKET,
             quantity=quantity,
             price=order.price if is_limit else None,
-            time_in_force="GTC",
+            time_in_force=order.time_in_force if is_limit and order.time_in_force != TIED else "GTC",
             client_order_id=order.client_algo_id,
             reduce_only=order.reduce_only or (order.close_position and order.position_side == BOTH),
             position_side=order.position_side,
+            good_till_ms=order.good_till_ms if is_limit else 0,
             self_trade_prevention=order.self_trade_prevention,
         )
         order.actual_type = request.type
@@ -276,7 +278,7 @@ class ConditionalStore:
     def expire_tied(self, portfolio: Portfolio, symbol: str, position_side: str) -> None:
         """Close-position and position-tied orders end with their position."""
         for order in list(portfolio.open_conditionals.values()):
-            tied = order.close_position or order.time_in_force == "GTE_GTC"
+            tied = order.close_position or order.time_in_force == TIED
             if (
                 tied
                 and order.symbol == symbol

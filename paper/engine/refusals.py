@@ -13,6 +13,7 @@ class Refusal(Exception):  # it is an answer, not an error of ours
 
 MESSAGES = {
     -1022: "Signature for this request is not valid.",
+    -1023: "Start time is greater than end time.",
     -1102: "Mandatory parameter was not sent, was empty/null, or malformed.",
     -1106: "Parameter 'reduceonly' sent when not required.",
     -1111: "Precision is over the maximum defined for this asset.",
@@ -22,6 +23,7 @@ MESSAGES = {
     -1120: "Invalid interval.",
     -1121: "Invalid symbol.",
     -1125: "This listenKey does not exist.",
+    -1128: "Combination of optional parameters invalid.",
     -1136: "Invalid newOrderRespType.",
     -2011: "Unknown order sent.",
     -2013: "Order does not exist.",
@@ -64,11 +66,17 @@ MESSAGES = {
     -4140: "Invalid symbol status for opening position",
     -4141: "Symbol is closed",
     -4161: "Leverage reduction is not supported in Isolated Margin Mode with open positions",
+    -4165: "Maximum time interval is 7 days.",
+    -4166: "Search window is restricted to recent 90 days only.",
     -4171: "Multi-assets mode is already set.",
     -5021: "Due to the order could not be filled immediately, the FOK order has been rejected.",
     -5022: "Due to the order could not be executed as maker, the Post Only order will be rejected.",
     -5026: "Exceed maximum modify order limit.",
     -5027: "No need to modify the order.",
+    -5040: (
+        "The goodTillDate timestamp must be greater than the current time plus 600 seconds and smaller than "
+        "253402300799000"
+    ),
 }
 
 

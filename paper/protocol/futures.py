@@ -18,6 +18,7 @@ from paper.engine.orders import (
     LONG,
     MARKET,
     NEW,
+    OPEN,
     SELL,
     SHORT,
     Conditional,
@@ -34,6 +35,7 @@ from paper.protocol.market import order_limits
 from paper.protocol.shapes import Fields
 
 TIMES_IN_FORCE = frozenset({"GTC", "IOC", "FOK", "GTX", "GTD", "RPI"})
+CONDITIONAL_TIMES_IN_FORCE = TIMES_IN_FORCE | {"GTE_GTC"}
 SUCCESS = {"code": 200, "msg": "success"}
 ALL_CANCELLED = {"code": 200, "msg": "The operation of cancel all open order is done."}
 CONDITIONAL_ONLY = ("stopPrice", "activatePrice", "activationPrice", "callbackRate")
@@ -51,8 +53,10 @@ PRICE_MATCHES = {
 MAX_BATCH = 5
 MAX_CANCEL_BATCH = 10
 WEEK_MS = 7 * DAY_MS
-KEPT_MS = 3 * DAY_MS
+UNFILLED_KEPT_MS = 3 * DAY_MS
+KEPT_MS = 90 * DAY_MS
 GOOD_TILL_LEAD_MS = 600_000
+LAST_MOMENT_MS = 253_402_300_799_000
 
 
 # ordinary orders
@@ -113,11 +117,12 @@ def _time_in_force(call: Call) -> str:
 
 
 def _good_till(call: Call, time_in_force: str) -> int:
+    """When a GTD order ends: -1102 without a date, -5040 less than ten minutes ahead; 0 for any other."""
     if time_in_force != "GTD":
         return 0
     until = call.need_integer("goodTillDate")
-    if until < call.service.exchange.venue.now_ms + GOOD_TILL_LEAD_MS:
-        raise Refusal(-4189, "Good till date must be more than 600 seconds ahead.")
+    if not call.service.exchange.venue.now_ms + GOOD_TILL_LEAD_MS < until < LAST_MOMENT_MS:
+        raise refuse(-5040)
     return until
 
 
@@ -166,11 +171,18 @@ def _order(call: Call, code: int) -> Order:
     return found
 
 
+def _is_forgotten(order: Order, now_ms: int) -> bool:
+    """Ended without a fill three days ago, or ended in any way ninety days ago."""
+    if order.status in OPEN:
+        return False
+    unfilled = order.status in {CANCELED, EXPIRED} and not order.executed
+    return now_ms - order.update_ms > (UNFILLED_KEPT_MS if unfilled else KEPT_MS)
+
+
 def query_order(call: Call) -> Json:
-    """GET order: one that ended without a fill is forgotten after three days."""
+    """GET order, until it is forgotten."""
     order = _order(call, -2013)
-    age_ms = call.service.exchange.venue.now_ms - order.update_ms
-    if order.status in {CANCELED, EXPIRED} and not order.executed and age_ms > KEPT_MS:
+    if _is_forgotten(order, call.service.exchange.venue.now_ms):
         raise refuse(-2013)
     return shapes.queried(order, _instrument(call, order.symbol))
 
@@ -210,15 +222,22 @@ def open_orders(call: Call) -> Json:
 
 
 def window(call: Call) -> tuple[int, int]:
-    """The start and end asked for, at most seven days, the last seven by default."""
+    """The start and end asked for, the last seven days by default.
+
+    -1023 when it ends before it starts, -4165 beyond seven days, -4166 when it starts before what is kept.
+    """
     now_ms = call.service.exchange.venue.now_ms
     start, end = call.integer("startTime", -1), call.integer("endTime", -1)
     if start < 0:
         start = (end if end >= 0 else now_ms) - WEEK_MS
     if end < 0:
         end = start + WEEK_MS
+    if start > end:
+        raise refuse(-1023)
     if end - start > WEEK_MS:
-        raise Refusal(-4166, "Search window is restricted to recent 7 days.")
+        raise refuse(-4165)
+    if start < now_ms - KEPT_MS:
+        raise refuse(-4166)
     return start, end
 
 
@@ -226,11 +245,12 @@ def all_orders(call: Call) -> Json:
     """GET allOrders: the newest of the window, or from an order number on."""
     symbol, limit = call.text("symbol"), call.limit(500, 1000)
     start, end = window(call)
-    first = call.integer("orderId")
+    first, now_ms = call.integer("orderId"), call.service.exchange.venue.now_ms
     found = [
         order
         for order in call.portfolio.orders.values()
         if (not symbol or order.symbol == symbol)
+        and not _is_forgotten(order, now_ms)
         and (order.order_id >= first if first else start <= order.time_ms <= end)
     ]
     chosen = found[:limit] if first else found[-limit:]
@@ -321,6 +341,9 @@ def read_conditional(call: Call) -> NewConditional:
     if side not in {BUY, SELL}:
         raise refuse(-1117)
     closes = call.flag("closePosition")
+    time_in_force = call.text("timeInForce", "GTC").upper()
+    if time_in_force not in CONDITIONAL_TIMES_IN_FORCE:
+        raise refuse(-1115)
     request = NewConditional(
         symbol=call.need("symbol"),
         side=side,
@@ -330,14 +353,14 @@ def read_conditional(call: Call) -> NewConditional:
         trigger_price=call.decimal("triggerPrice"),
         client_algo_id=call.text("clientAlgoId"),
         working_type=call.text("workingType", "CONTRACT_PRICE").upper(),
-        time_in_force=call.text("timeInForce", "GTC").upper(),
+        time_in_force=time_in_force,
         close_position=closes,
         reduce_only=call.flag("reduceOnly"),
         price_protect=call.flag("priceProtect"),
         position_side=call.text("positionSide", BOTH),
         activate_price=call.decimal("activatePrice"),
         callback_percent=call.decimal("callbackRate"),
-        good_till_ms=call.integer("goodTillDate"),
+        good_till_ms=_good_till(call, time_in_force),
         self_trade_prevention=call.text("selfTradePreventionMode", "EXPIRE_MAKER"),
     )
     if request.working_type not in {"MARK_PRICE", "CONTRACT_PRICE"}:
@@ -472,20 +495,24 @@ def position_risk_v2(call: Call) -> Json:
 
 
 def user_fills(call: Call) -> Json:
-    """GET userTrades: the oldest of the window, or from a number on."""
+    """GET userTrades: the oldest of the window, or from a number on; -1128 for both at once."""
     symbol, limit = call.need("symbol"), call.limit(500, 1000)
     first, number = call.integer("fromId", -1), call.integer("orderId")
     instrument = _instrument(call, symbol)
-    rows = [row for row in call.portfolio.fills if row.symbol == symbol and row.market == "futures"]
-    if number:
-        rows = [row for row in rows if row.order_id == number]
-    if first >= 0:
-        rows = [row for row in rows if row.fill_id >= first][:limit]
-    else:
-        start, end = window(call)
-        rows = [row for row in rows if start <= row.time_ms <= end]
-        rows = rows[:limit] if call.text("startTime") else rows[-limit:]
-    return [shapes.user_fill(row, instrument) for row in rows]
+    if call.text("fromId") and (call.text("startTime") or call.text("endTime")):
+        raise refuse(-1128)
+    now_ms = call.service.exchange.venue.now_ms
+    start, end = (now_ms - KEPT_MS, now_ms) if first >= 0 else window(call)
+    rows = [
+        row
+        for row in call.portfolio.fills
+        if row.symbol == symbol
+        and row.market == "futures"
+        and (not number or row.order_id == number)
+        and row.fill_id >= first
+        and start <= row.time_ms <= end
+    ]
+    return [shapes.user_fill(row, instrument) for row in rows[:limit]]
 
 
 INCOME_TYPES = {
@@ -521,10 +548,10 @@ def income_rows(row: Row) -> list[Fields]:
 
 
 def income(call: Call) -> Json:
-    """GET income: the oldest of the window first, the last seven days by default."""
+    """GET income: the oldest of the window first, the last seven days by default, ninety kept."""
     kind, limit = call.text("incomeType"), call.limit(100, 1000)
     now_ms = call.service.exchange.venue.now_ms
-    start = call.integer("startTime", now_ms - WEEK_MS)
+    start = max(call.integer("startTime", now_ms - WEEK_MS), now_ms - KEPT_MS)
     end = call.integer("endTime", now_ms)
     rows = [
         entry

@@ -113,6 +113,51 @@ def test_only_plain_digits_length_a_page_of_the_market(server: Wire, digits: str
         assert (answer.status, answer.code) == (400, -1102)
 
 
+GUARD = {
+    "algoType": "CONDITIONAL",
+    "symbol": "BTCUSDT",
+    "side": "SELL",
+    "type": "STOP",
+    "quantity": "0.01",
+    "price": "89000",
+    "triggerPrice": "90000",
+}
+RESTING = LIMITED | {"price": "95000"}
+
+
+@pytest.mark.parametrize(
+    ("path", "words"), [("/fapi/v1/order", RESTING), ("/fapi/v1/algoOrder", GUARD)], ids=["order", "stop"]
+)
+@pytest.mark.parametrize(
+    ("ending", "code"),
+    [
+        ({"timeInForce": "GTD"}, -1102),
+        ({"timeInForce": "GTD", "goodTillDate": ""}, -1102),
+        ({"timeInForce": "GTD", "goodTillDate": "soon"}, -1102),
+        ({"timeInForce": "GTD", "goodTillDate": "1"}, -5040),
+        ({"timeInForce": "GTD", "goodTillDate": "253402300799000"}, -5040),
+        ({"timeInForce": "EVER"}, -1115),
+    ],
+)
+def test_good_till_a_date_needs_a_date_to_come(
+    server: Wire, path: str, words: dict[str, str], ending: dict[str, str], code: int
+) -> None:
+    answer = server.signed("bad-date", "POST", path, **(words | ending))
+    assert (answer.status, answer.code) == (400, code)
+    assert orders(server, "bad-date") == 0
+
+
+@pytest.mark.parametrize(("path", "words"), [("/fapi/v1/order", RESTING), ("/fapi/v1/algoOrder", GUARD)])
+def test_a_date_is_kept_when_it_is_asked_for_and_ignored_otherwise(
+    server: Wire, path: str, words: dict[str, str]
+) -> None:
+    date = (int(time.time()) + 3600) * 1000
+    for force, kept in (("GTD", date), ("GTC", 0)):
+        ending = {"timeInForce": force, "goodTillDate": str(date)}
+        answer = server.signed("good-date", "POST", path, **(words | ending))
+        assert (answer.status, answer.json["timeInForce"], answer.json["goodTillDate"]) == (200, force, kept)
+
+
 @pytest.mark.parametrize("client_id", ["one\n", "o\u00f1e", "\u0661", "a" * 37, "a b"])
 def test_a_client_id_is_plain_and_short(server: Wire, client_id: str) -> None:
     answer = server.market("bad-id", "BUY", "0.01", newClientOrderId=client_id)

@@ -212,3 +212,18 @@ def test_a_cancelled_stop_never_fires(long: Bench) -> None:
     long.move(BTCUSDT="90000")
     assert stop.status == CANCELED
     assert long.alice.quantity("BTCUSDT", "BOTH") == Decimal("0.1")
+
+
+@pytest.mark.parametrize(
+    ("force", "born_as"), [("GTC", "GTC"), ("GTE_GTC", "GTC"), ("IOC", "IOC"), ("GTD", "GTD")]
+)
+def test_a_fired_limit_order_lives_as_long_as_was_asked_for(long: Bench, force: str, born_as: str) -> None:
+    request = conditional("STOP", "99000", quantity="0.1", price=Decimal(99_500), time_in_force=force)
+    request.good_till_ms = long.now_ms + 3_600_000 if force == "GTD" else 0
+    parent = place(long, request)
+    long.move(BTCUSDT="98000")
+    child = long.alice.orders[parent.order_id]
+    assert (child.time_in_force, child.good_till_ms) == (born_as, request.good_till_ms)
+    assert child.status == (EXPIRED if force == "IOC" else NEW)
+    long.move(seconds=3600, BTCUSDT="98000")
+    assert child.status == (NEW if born_as == "GTC" else EXPIRED)
