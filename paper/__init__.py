@@ -24,8 +24,8 @@ Administration (header ``X-Paper-Secret`` when started with ``--admin-secret``, 
 ``POST /paper/account``   ``{"key", "secret"?, "deposit"?, "spot"?: {asset: quantity}, "permissions"?,
                           "dual"?, "multi_assets"?, "revoked"?}`` makes or changes an account; deposits and
                           spot quantities are added
-``POST /paper/faults``    one rule or ``{"rules": [...]}`` (see :mod:`paper.faults`); ``GET`` lists with hit
-                          counts; ``DELETE`` removes all
+``POST /paper/faults``    one rule or ``{"rules": [...]}``, all or none (see :mod:`paper.fault_rules`);
+                          ``GET`` lists with hit counts; ``DELETE`` removes all
 ``GET /paper/ledger``     ``?format=json|csv&since=seq``: every accepted placement, fill, cancel, trigger,
                           funding and transfer (see :mod:`paper.ledger`)
 ``GET /paper/wallets``    the balances and positions the account state holds, to be compared with the fold

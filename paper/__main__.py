@@ -19,7 +19,7 @@ from aiohttp import web
 
 from paper.engine.exchange import Exchange
 from paper.engine.venue import Settings
-from paper.faults import BadRule, read_file
+from paper.fault_rules import BadRule, read_file
 from paper.feeds.candles import INTERVALS_MS, MINUTE_MS
 from paper.feeds.feed import DataMissing, Feed
 from paper.feeds.replay import ReplayFeed, open_replay
@@ -125,8 +125,8 @@ async def build_service(arguments: argparse.Namespace) -> Service:
         arguments.trade_lite,
     )
     service = Service(Exchange(markets.only(set(feed.symbols)), settings), feed, options, store)
-    for rule in read_file(arguments.faults) if arguments.faults else []:
-        service.add_fault(rule)
+    if arguments.faults:
+        service.add_faults(read_file(arguments.faults))
     return service
 
 

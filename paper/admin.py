@@ -10,7 +10,7 @@ import orjson
 from paper import ledger
 from paper.engine import margin
 from paper.engine.venue import Portfolio
-from paper.faults import BadRule
+from paper.fault_rules import BadRule
 from paper.protocol.calls import WHOLE
 from paper.service import Service
 
@@ -187,25 +187,12 @@ def show_ledger(service: Service, query: dict[str, str], _values: dict[str, Any]
 
 
 def add_faults(service: Service, _query: dict[str, str], values: dict[str, Any]) -> Answer:
-    """Activate rules; two kinds act at once on user streams."""
-    added = []
-    for rule in values.get("rules", [values]):
-        if rule.get("kind") == "expire_listen_key":
-            service.expire_listen_key(str(rule.get("account")))
-        elif rule.get("kind") == "disconnect_streams":
-            _disconnect(service, str(rule.get("account", "")))
-        else:
-            try:
-                added.append(service.add_fault(rule))
-            except BadRule as error:
-                raise Denied(400, str(error)) from error
+    """Activate one rule or a list of them, all or none."""
+    try:
+        added = service.add_faults(values["rules"] if set(values) == {"rules"} else [values])
+    except BadRule as error:
+        raise Denied(400, str(error)) from error
     return as_json({"added": added, "rules": len(service.faults.rules)})
-
-
-def _disconnect(service: Service, account: str) -> None:
-    for connection in list(service.hub.connections):
-        if not account or account in {connection.account, connection.spot_account}:
-            connection.drop()
 
 
 def show_faults(service: Service, _query: dict[str, str], _values: dict[str, Any]) -> Answer:
@@ -215,7 +202,7 @@ def show_faults(service: Service, _query: dict[str, str], _values: dict[str, Any
 
 def clear_faults(service: Service, _query: dict[str, str], _values: dict[str, Any]) -> Answer:
     """Remove every rule."""
-    service.faults.rules.clear()
+    service.faults.clear()
     return as_json({"rules": 0})
 
 

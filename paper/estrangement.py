@@ -6,7 +6,7 @@ from paper.engine.book import rounded
 from paper.engine.exchange import Exchange
 from paper.engine.orders import BOTH, BUY, LIMIT, LONG, MARKET, SELL, SHORT, NewOrder
 from paper.engine.venue import Portfolio
-from paper.faults import Rule
+from paper.fault_rules import Rule
 
 FAR_BELOW = Decimal("0.8")
 

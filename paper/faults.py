@@ -1,114 +1,19 @@
-"""Failures on request: seeded rules, never any by default.
+"""Failures on request: seeded rules (see :mod:`paper.fault_rules`), never any by default."""
 
-A rule is JSON with ``kind`` and, all optional: ``endpoint`` (pattern over ``"POST /fapi/v1/order"``),
-``account``, ``symbol``, ``count`` (how often, 0 is for ever), ``probability`` (1), ``seconds``, ``apply``
-(whether the request takes effect all the same), ``spares_reducing`` (leave reduce-only and close-position
-orders alone) and what the kind needs. Requests over the WebSocket API are met like those over HTTP.
-
-====================  ====================================================================================
-``http``              answers ``status`` with ``code`` and ``message``, or with ``body`` as it stands;
-                      ``retry_after`` seconds go into the header
-``close_socket``      closes the connection instead of answering
-``truncate_body``     answers 200 with half of the body
-``empty_body``        answers 200 with nothing
-``delay``             waits ``seconds``, then goes on; with ``apply`` false it then answers like ``http``
-``clock_skew``        the server's clock is ``seconds`` ahead (behind, when negative) for a signed request
-``lookup_not_found``  orders cannot be found (-2013, -2011) for ``seconds`` after the account's last placement
-``late_fill``         the order is accepted as NEW and filled ``seconds`` (of the feed) later
-``partial``           only ``fraction`` of the order is filled, the rest expires
-``slippage``          a triggered order meets a book ``bps`` basis points worse than the price says
-``reject_trigger``    a conditional order is REJECTED at its trigger
-``cancel_race``       a cancelled order fills first and the cancellation is -2011; a conditional one fires and
-                      it is -4117; with ``apply`` false nothing happens but the refusal
-``hide_event``        a user stream message of type ``event`` (pattern) is not sent
-``duplicate_event``   it is sent twice
-``reorder_event``     it is sent after the next one
-``mismatch``          an account is not as its owner left it: ``dual``, ``margin_type`` and ``leverage`` of
-                      ``symbol``, a ``foreign_position`` (signed quantity) and a ``foreign_order`` (quantity
-                      bid far below the mark); at once for known accounts, else when first seen
-====================  ====================================================================================
-
-Two more act at once and are not kept: ``expire_listen_key`` ends the account's user stream the way an hour of
-silence does, ``disconnect_streams`` closes its connections (everybody's without ``account``).
-
-``apply`` is true by default, false for http.
-"""
-
-import json
 import random
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from decimal import Decimal
 from fnmatch import fnmatch
-from pathlib import Path
 from typing import Any
 
 from paper.engine.futures import UNTOUCHED, Tampering
 from paper.engine.orders import Conditional
 from paper.engine.refusals import refuse
-from paper.protocol.calls import NUMBER, Call
+from paper.fault_rules import ANSWERS, EVENTS, MISMATCH, REORDER, TAMPERING, Rule
+from paper.protocol.calls import Call
 
-ANSWERS = frozenset({"http", "close_socket", "truncate_body", "empty_body", "delay"})
-TAMPERING = frozenset({"late_fill", "partial"})
-EVENTS = frozenset({"hide_event", "duplicate_event"})
-REORDER, MISMATCH = "reorder_event", "mismatch"
-OTHERS = frozenset({"lookup_not_found", "reject_trigger", "slippage", "cancel_race", "clock_skew"})
-KINDS = ANSWERS | TAMPERING | EVENTS | OTHERS | {REORDER, MISMATCH}
 BPS = Decimal(10_000)
-
-
-class BadRule(ValueError):  # said to whoever wrote the rule
-    """The rule names something that does not exist."""
-
-
-@dataclass(slots=True)
-class Rule:
-    """One failure to be injected; `hits` counts how often it was."""
-
-    kind: str
-    endpoint: str = "*"
-    account: str = "*"
-    symbol: str = "*"
-    count: int = 1
-    probability: float = 1.0
-    seconds: float = 0.0
-    apply: bool | None = None
-    status: int = 503
-    code: int = -1000
-    message: str = "Unknown error, please check your request or try again later."
-    body: str | None = None
-    retry_after: int | None = None
-    fraction: str = "0.5"
-    event: str = "*"
-    bps: float = 0.0
-    spares_reducing: bool = False
-    dual: bool | None = None
-    margin_type: str = ""
-    leverage: int = 0
-    foreign_position: str = "0"
-    foreign_order: str = "0"
-    hits: int = 0
-
-    @property
-    def applies(self) -> bool:
-        """Whether the request takes effect all the same."""
-        return self.apply if self.apply is not None else self.kind != "http"
-
-
-def read_rule(values: dict[str, Any]) -> Rule:
-    """A rule out of JSON."""
-    try:
-        rule = Rule(**values)
-    except TypeError as error:
-        raise BadRule(str(error)) from error
-    if rule.kind not in KINDS:
-        raise BadRule(f"unknown kind {rule.kind!r}")
-    if rule.kind == MISMATCH and rule.symbol == "*":
-        raise BadRule("mismatch needs a symbol")
-    for name in ("fraction", "foreign_position", "foreign_order"):
-        if not NUMBER.fullmatch(str(getattr(rule, name))):
-            raise BadRule(f"{name} is not a number")
-    return rule
 
 
 class Faults:
@@ -120,11 +25,10 @@ class Faults:
         self.placed: dict[str, float] = {}
         self.met: set[tuple[int, str]] = set()
 
-    def add(self, values: dict[str, Any]) -> Rule:
-        """Activate a rule."""
-        rule = read_rule(values)
-        self.rules.append(rule)
-        return rule
+    def clear(self) -> None:
+        """No rule is active any more."""
+        self.rules.clear()
+        self.met.clear()
 
     def shown(self) -> list[dict[str, Any]]:
         """The rules with their hits."""
@@ -234,15 +138,3 @@ class Faults:
             and self._strike(rule)
             for rule in self.rules
         )
-
-
-def read_file(path: Path) -> list[dict[str, Any]]:
-    """The rules of a file: a JSON list, or an object with ``rules``. Raises BadRule."""
-    try:
-        values = json.loads(path.read_text())
-    except ValueError as error:
-        raise BadRule(f"{path} is not JSON: {error}") from error
-    rows = values.get("rules") if isinstance(values, dict) else values
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise BadRule(f"{path} holds no list of rules")
-    return rows

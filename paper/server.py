@@ -4,7 +4,6 @@ import asyncio
 import hmac
 import logging
 import time
-from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -13,10 +12,11 @@ from aiohttp import WSMsgType, web
 
 from paper.admin import Denied, run_verb
 from paper.engine.refusals import Refusal
-from paper.faults import Rule
+from paper.fault_rules import Rule
 from paper.limits import Exceeded
-from paper.protocol import auth, futures, market, spot, wallet
+from paper.protocol import auth, market
 from paper.protocol.calls import KEYED, SIGNED, Call, Json, Route
+from paper.protocol.routes import ROUTES
 from paper.service import Service
 from paper.status_page import page
 from paper.streams import (
@@ -30,12 +30,6 @@ from paper.streams import (
 )
 from paper.ws_api import answer_request
 
-ROUTES: Mapping[tuple[str, str], Route] = {
-    **market.ROUTES,
-    **futures.ROUTES,
-    **spot.ROUTES,
-    **wallet.ROUTES,
-}
 MAX_BODY_BYTES = 1 << 20
 FIRST_REQUEST_SECONDS = 60
 KEPT_ALIVE_SECONDS = 300
@@ -176,7 +170,7 @@ class Server:
             headers["Retry-After"] = str(rule.retry_after)
         if rule.body is not None:
             return web.Response(text=rule.body, status=rule.status, headers=headers, content_type="text/html")
-        return _response(failure(rule.code, rule.message), rule.status, headers)
+        return _response(failure(rule.code, rule.text), rule.status, headers)
 
     # administration
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from fnmatch import fnmatch
 from zlib import crc32
 
 import orjson
@@ -16,7 +16,8 @@ from paper.engine.exchange import Exchange
 from paper.engine.refusals import Refusal
 from paper.engine.venue import Portfolio
 from paper.estrangement import estrange
-from paper.faults import MISMATCH, Faults
+from paper.fault_rules import AT_ONCE, DISCONNECT, EXPIRE, MISMATCH, read_rules
+from paper.faults import Faults
 from paper.feeds.candles import Candle, opening
 from paper.feeds.feed import Feed
 from paper.limits import Limits
@@ -218,13 +219,21 @@ class Service:
         self.outbox += [send] * self.faults.copies(key, shown["e"])
         self.outbox += self.late_events.pop(key, [])
 
-    def add_fault(self, values: dict[str, Any]) -> str:
-        """Activate a rule; its kind. Raises BadRule."""
-        rule = self.faults.add(values)
-        if rule.kind == MISMATCH:
+    def add_faults(self, rows: object) -> list[str]:
+        """Activate rules; the kinds of those that stay. Raises BadRule, and then none of them is active."""
+        rules = read_rules(rows)
+        for rule in rules:
+            if rule.kind == EXPIRE:
+                for account in [name for name in self.listen_keys.by_account if fnmatch(name, rule.account)]:
+                    self.expire_listen_key(account)
+            elif rule.kind == DISCONNECT:
+                self.hub.disconnect(rule.account)
+            else:
+                self.faults.rules.append(rule)
+        if any(rule.kind == MISMATCH for rule in rules):
             for portfolio in list(self.exchange.venue.portfolios.values()):
                 self._greet(portfolio)
-        return rule.kind
+        return [rule.kind for rule in rules if rule.kind not in AT_ONCE]
 
     def _greet(self, portfolio: Portfolio) -> None:
         """What rules say is not as the owner of an account left it."""

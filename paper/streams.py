@@ -271,6 +271,13 @@ class Hub:
         """Its listen key has ended: connections stay open and hear nothing any more."""
         self.users.pop(account, None)
 
+    def disconnect(self, accounts: str) -> None:
+        """Close every connection, or those of the accounts the pattern names."""
+        for connection in list(self.connections):
+            owners = (connection.account, connection.spot_account)
+            if accounts == "*" or any(owner and fnmatch(owner, accounts) for owner in owners):
+                connection.drop()
+
     def hang_up(self, account: str) -> None:
         """Its listen key was closed: connections end, unless they carry market streams as well."""
         for connection in self.users.pop(account, ()):

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from paper.engine.refusals import Refusal
-from paper.faults import Rule
+from paper.fault_rules import Rule
 from paper.limits import Exceeded
 from paper.protocol import auth
 from paper.protocol.calls import Call
 from paper.protocol.market import WEIGHT_LIMIT, order_limits
+from paper.protocol.routes import SPOT_USER_STREAM
 from paper.streams import Connection
 
 if TYPE_CHECKING:
@@ -61,7 +62,6 @@ SPOT = {
     "ticker.price": ("GET", "/api/v3/ticker/price"),
     "ticker.book": ("GET", "/api/v3/ticker/bookTicker"),
 }
-SUBSCRIBE = "userDataStream.subscribe.signature"
 COUNTS = ("X-MBX-ORDER-COUNT-1M", "X-MBX-ORDER-COUNT-10S")
 Fields = dict[str, Any]
 
@@ -103,7 +103,7 @@ async def answer_request(server: "Server", connection: Connection, path: str, te
     payload = "&".join(f"{name}={given[name]}" for name in sorted(given)).encode()
     signed = payload + b"&signature=" + signature
     key = given.pop("apiKey", "")
-    if method == SUBSCRIBE:
+    if method == SPOT_USER_STREAM:
         call = Call(server.service, "WS", method, given, key)
         return orjson.dumps(await _subscribe(server, connection, call, number, signed))
     verb, address = (FUTURES if path == FUTURES_PATH else SPOT).get(method, ("", ""))
@@ -150,7 +150,7 @@ def _spoiled(rule: Rule, number: object, body: bytes) -> bytes | None:
         return body[: len(body) // 2]
     if rule.kind == "empty_body":
         return b""
-    return orjson.dumps(failed(number, rule.status, rule.code, rule.message))
+    return orjson.dumps(failed(number, rule.status, rule.code, rule.text))
 
 
 async def _subscribe(
