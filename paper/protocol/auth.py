@@ -7,7 +7,7 @@ import time
 
 from paper.engine.refusals import Refusal, refuse
 from paper.engine.venue import Portfolio
-from paper.protocol.calls import Call
+from paper.protocol.calls import Call, malformed
 
 KEY = re.compile(r"[A-Za-z0-9_-]{1,128}")
 AHEAD_MS = 1000
@@ -60,7 +60,7 @@ def check_window(call: Call) -> None:
 def check_signature(secret: str, payload: bytes, signature: bytes | None) -> None:
     """-1102 without a signature, -1022 with a wrong one."""
     if not signature:
-        raise Refusal(-1102, "Mandatory parameter 'signature' was not sent, was empty/null, or malformed.")
+        raise malformed("signature")
     right = hmac.new(secret.encode(), payload, hashlib.sha256).hexdigest()
     if not hmac.compare_digest(right.encode(), signature.lower()):
         raise refuse(-1022)

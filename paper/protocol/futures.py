@@ -30,7 +30,7 @@ from paper.engine.refusals import Refusal, refuse
 from paper.feeds.candles import DAY_MS
 from paper.ledger import Row
 from paper.protocol import shapes
-from paper.protocol.calls import KEYED, SIGNED, Call, Json, Route, Routes, by_symbol
+from paper.protocol.calls import KEYED, SIGNED, Call, Json, Route, Routes, by_symbol, malformed
 from paper.protocol.market import order_limits
 from paper.protocol.shapes import Fields
 
@@ -265,19 +265,25 @@ def cancel_all_orders(call: Call) -> Json:
 
 
 def _batch(call: Call, name: str) -> list[dict[str, str]]:
+    """The parameters of each order: -1102 when it is no list of plain objects, -4082 for none or too many."""
     try:
         rows = orjson.loads(call.need(name))
     except ValueError as error:
-        raise Refusal(
-            -1102, f"Mandatory parameter '{name}' was not sent, was empty/null, or malformed."
-        ) from error
-    if not isinstance(rows, list) or not 1 <= len(rows) <= MAX_BATCH:
-        raise Refusal(-4082, "Invalid number of batch place orders.")
-    return [{str(k): _plain(v) for k, v in row.items()} for row in rows if isinstance(row, dict)]
+        raise malformed(name) from error
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise malformed(name)
+    if not 1 <= len(rows) <= MAX_BATCH:
+        raise refuse(-4082)
+    return [{key: _plain(name, value) for key, value in row.items()} for row in rows]
 
 
-def _plain(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def _plain(name: str, value: object) -> str:
+    """A JSON value as it would be written into a query; null is absent."""
+    if isinstance(value, list | dict):
+        raise malformed(name)
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value is None else str(value)
 
 
 def place_batch(call: Call) -> Json:
@@ -292,7 +298,7 @@ def place_batch(call: Call) -> Json:
     return answers
 
 
-def _numbers_or_ids(call: Call) -> tuple[str, list[Any]]:
+def _numbers_or_ids(call: Call) -> tuple[str, list[str]]:
     """How the orders to cancel are named, and their names; python-binance writes the lists in lower case."""
     numbers = call.text("orderIdList") or call.text("orderidlist")
     ids = call.text("origClientOrderIdList") or call.text("origclientorderidlist")
@@ -300,9 +306,12 @@ def _numbers_or_ids(call: Call) -> tuple[str, list[Any]]:
         wanted = orjson.loads(numbers or ids or call.need("origClientOrderIdList"))
     except ValueError as error:
         raise refuse(-1102) from error
-    if not isinstance(wanted, list) or not 1 <= len(wanted) <= MAX_CANCEL_BATCH:
+    if not isinstance(wanted, list):
+        raise refuse(-1102)
+    if not 1 <= len(wanted) <= MAX_CANCEL_BATCH:
         raise Refusal(-4082, "Invalid number of batch cancel orders.")
-    return "orderId" if numbers else "origClientOrderId", wanted
+    name = "orderId" if numbers else "origClientOrderId"
+    return name, [_plain(f"{name}List", value) for value in wanted]
 
 
 def cancel_batch(call: Call) -> Json:
@@ -311,7 +320,7 @@ def cancel_batch(call: Call) -> Json:
     name, wanted = _numbers_or_ids(call)
     answers: list[Any] = []
     for value in wanted:
-        params = {"symbol": symbol, name: str(value)}
+        params = {"symbol": symbol, name: value}
         single = Call(call.service, "DELETE", "/fapi/v1/order", params, call.key, call.portfolio)
         try:
             answers.append(cancel_order(single))
@@ -336,7 +345,7 @@ def countdown(call: Call) -> Json:
 def read_conditional(call: Call) -> NewConditional:
     """The conditional order asked for, or the refusal of its shape."""
     if call.need("algoType").upper() != "CONDITIONAL":
-        raise Refusal(-1102, "Mandatory parameter 'algoType' was not sent, was empty/null, or malformed.")
+        raise malformed("algoType")
     side = call.need("side").upper()
     if side not in {BUY, SELL}:
         raise refuse(-1117)
@@ -366,7 +375,7 @@ def read_conditional(call: Call) -> NewConditional:
     if request.working_type not in {"MARK_PRICE", "CONTRACT_PRICE"}:
         raise Refusal(-1130, "Data sent for parameter 'workingType' is not valid.")
     if not closes and not call.text("quantity"):
-        raise Refusal(-1102, "Mandatory parameter 'quantity' was not sent, was empty/null, or malformed.")
+        raise malformed("quantity")
     return request
 
 

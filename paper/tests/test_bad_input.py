@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
 from http.client import HTTPConnection
+from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
 
 import aiohttp
@@ -111,6 +112,64 @@ def test_only_plain_digits_length_a_page_of_the_market(server: Wire, digits: str
     for path in ("/fapi/v1/depth?symbol=BTCUSDT", "/fapi/v1/klines?symbol=BTCUSDT&interval=1m"):
         answer = server.send("GET", f"{path}&limit={quote(digits)}")
         assert (answer.status, answer.code) == (400, -1102)
+
+
+ONE = json.dumps(WORDS)
+
+
+@pytest.mark.parametrize(
+    ("batch", "code"),
+    [
+        ("", -1102),
+        ("orders", -1102),
+        ("[{", -1102),
+        ("{}", -1102),
+        ("7", -1102),
+        ("null", -1102),
+        ("[7]", -1102),
+        (f"[{ONE}, null]", -1102),
+        (f"[{ONE}, [{ONE}]]", -1102),
+        (f'[{ONE}, "{{}}"]', -1102),
+        (f'[{ONE}, {{"symbol": ["BTCUSDT"]}}]', -1102),
+        (f'[{ONE}, {{"symbol": {{"a": [[]]}}}}]', -1102),
+        (f"[{ONE}, {{'symbol': 'BTCUSDT'}}]", -1102),
+        (f'[{ONE}, {{"quantity": NaN}}]', -1102),
+        ("[]", -4082),
+        ("[" + ",".join([ONE] * 6) + "]", -4082),
+    ],
+)
+def test_a_batch_that_is_no_list_of_orders_places_none_of_them(server: Wire, batch: str, code: int) -> None:
+    answer = server.signed("bad-batch", "POST", "/fapi/v1/batchOrders", batchOrders=batch)
+    assert (answer.status, answer.code) == (400, code)
+    assert orders(server, "bad-batch") == 0
+
+
+def test_each_order_of_a_batch_answers_for_itself(server: Wire) -> None:
+    rows: list[Any] = [
+        WORDS | {"newClientOrderId": None, "reduceOnly": False},
+        {},
+        WORDS | {"quantity": 0.01},
+        WORDS | {"quantity": "\u0661"},
+        WORDS | {"type": "STOP_MARKET"},
+    ]
+    answer = server.signed("mixed-batch", "POST", "/fapi/v1/batchOrders", batchOrders=json.dumps(rows))
+    assert answer.status == 200
+    assert [row.get("code", row.get("status")) for row in answer.json] == ["NEW", -1102, "NEW", -1100, -4120]
+    assert orders(server, "mixed-batch") == 2
+
+
+@pytest.mark.parametrize(
+    ("names", "code"),
+    [
+        ({"orderIdList": "[[1]]"}, -1102),
+        ({"orderIdList": "7"}, -1102),
+        ({"orderIdList": "[]"}, -4082),
+        ({}, -1102),
+    ],
+)
+def test_a_list_to_cancel_is_a_list_of_names(server: Wire, names: dict[str, str], code: int) -> None:
+    answer = server.signed("bad-list", "DELETE", "/fapi/v1/batchOrders", symbol="BTCUSDT", **names)
+    assert (answer.status, answer.code) == (400, code)
 
 
 GUARD = {
