@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from paper.engine.refusals import Refusal, refuse
 from paper.engine.venue import Portfolio
@@ -100,6 +100,26 @@ class Call:
         if not 1 <= limit <= highest:
             raise Refusal(-1130, "Data sent for parameter 'limit' is not valid.")
         return limit
+
+
+Found = TypeVar("Found")
+
+
+def looked_up(
+    call: Call, number_name: str, id_name: str, code: int, find: Callable[[int, str], Found | None]
+) -> Found:
+    """What `find` has by the number or the client id the call names.
+
+    -1102 when it names neither, `code` when there is nothing, or when a fault rule hides it.
+    """
+    number, client_id = call.integer(number_name), call.text(id_name)
+    if not number and not client_id:
+        raise Refusal(-1102, f"Param '{id_name}' or '{number_name}' must be sent, but both were empty/null!")
+    call.service.faults.check_lookup(call)
+    found = find(number, client_id)
+    if found is None:
+        raise refuse(code)
+    return found
 
 
 Answer = Callable[[Call], Json]

@@ -1,6 +1,7 @@
 """Futures orders, conditional orders, accounts and settings."""
 
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import orjson
@@ -30,7 +31,7 @@ from paper.engine.refusals import Refusal, refuse
 from paper.feeds.candles import DAY_MS
 from paper.ledger import Row
 from paper.protocol import shapes
-from paper.protocol.calls import KEYED, SIGNED, Call, Json, Route, Routes, by_symbol, malformed
+from paper.protocol.calls import KEYED, SIGNED, Call, Json, Route, Routes, by_symbol, looked_up, malformed
 from paper.protocol.market import order_limits
 from paper.protocol.shapes import Fields
 
@@ -159,16 +160,9 @@ def _instrument(call: Call, symbol: str) -> Any:
 
 
 def _order(call: Call, code: int) -> Order:
-    symbol = call.need("symbol")
-    call.service.exchange.venue.instrument(symbol)
-    number, client_id = call.integer("orderId"), call.text("origClientOrderId")
-    if not number and not client_id:
-        raise Refusal(-1102, "Param 'origClientOrderId' or 'orderId' must be sent, but both were empty/null!")
-    call.service.faults.check_lookup(call)
-    found = call.service.exchange.futures.find(call.portfolio, symbol, number, client_id)
-    if found is None:
-        raise refuse(code)
-    return found
+    symbol, futures = _instrument(call, call.need("symbol")).symbol, call.service.exchange.futures
+    find = partial(futures.find, call.portfolio, symbol)
+    return looked_up(call, "orderId", "origClientOrderId", code, find)
 
 
 def _is_forgotten(order: Order, now_ms: int) -> bool:
@@ -388,14 +382,8 @@ def place_conditional(call: Call) -> Json:
 
 
 def _conditional(call: Call, code: int) -> Conditional:
-    number, client_id = call.integer("algoId"), call.text("clientAlgoId")
-    if not number and not client_id:
-        raise Refusal(-1102, "Param 'algoId' or 'clientAlgoId' must be sent, but both were empty/null!")
-    call.service.faults.check_lookup(call)
-    found = call.service.exchange.conditional.find(call.portfolio, number, client_id)
-    if found is None:
-        raise refuse(code)
-    return found
+    find = partial(call.service.exchange.conditional.find, call.portfolio)
+    return looked_up(call, "algoId", "clientAlgoId", code, find)
 
 
 def query_conditional(call: Call) -> Json:

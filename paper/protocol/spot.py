@@ -1,13 +1,14 @@
 """The spot subset: market data, account and orders."""
 
 from decimal import Decimal
+from functools import partial
 
 from paper.engine.book import levels
 from paper.engine.orders import BUY, MARKET, SELL, ZERO, SpotOrder
 from paper.engine.refusals import Refusal, refuse
 from paper.engine.spot import STOP_TYPES, NewSpotOrder
 from paper.ledger import Row
-from paper.protocol.calls import SIGNED, Call, Json, Route, Routes, by_symbol
+from paper.protocol.calls import SIGNED, Call, Json, Route, Routes, by_symbol, looked_up
 from paper.protocol.market import (
     WEIGHT_LIMIT,
     aggregated_prints,
@@ -347,16 +348,10 @@ def test_order(call: Call) -> Json:
 
 
 def _order(call: Call, code: int) -> SpotOrder:
-    symbol = call.need("symbol")
-    call.service.exchange.venue.spot_instrument(symbol)
-    number, client_id = call.integer("orderId"), call.text("origClientOrderId")
-    if not number and not client_id:
-        raise Refusal(-1102, "Param 'origClientOrderId' or 'orderId' must be sent, but both were empty/null!")
-    call.service.faults.check_lookup(call)
-    found = call.service.exchange.spot.find(call.portfolio, symbol, number, client_id)
-    if found is None:
-        raise refuse(code)
-    return found
+    symbol, exchange = call.need("symbol"), call.service.exchange
+    exchange.venue.spot_instrument(symbol)
+    find = partial(exchange.spot.find, call.portfolio, symbol)
+    return looked_up(call, "orderId", "origClientOrderId", code, find)
 
 
 def query_order(call: Call) -> Json:
