@@ -28,6 +28,8 @@ PRIORITY_OF: dict[str, Priority] = {
     OrderPurpose.WORKING_STOP: Priority.PROTECTION,
     OrderPurpose.ENTRY: Priority.ENTRY,
 }
+URGENCY = list(Priority)
+"""The most urgent first."""
 
 
 def submit(order_ids: Sequence[int], now: datetime) -> Bells:
@@ -106,11 +108,13 @@ async def _read_fills(gateway: ExchangeGateway, answer: Answer) -> None:
     if answer.report is None:
         return
     try:
-        answer.fills = await gateway.fetch_fills(
-            answer.order.symbol, exchange_order_id=answer.report.exchange_order_id
-        )
-    except ReadFailed:
-        return  # the sweeper reads them again: `fills_complete` stays False
+        # A filled entry has no stop before its executions are rows: reading them is protecting it.
+        with priority(min(PRIORITY_OF[answer.order.purpose], Priority.PROTECTION, key=URGENCY.index)):
+            answer.fills = await gateway.fetch_fills(
+                answer.order.symbol, exchange_order_id=answer.report.exchange_order_id
+            )
+    except ReadFailed as error:  # the sweeper reads them again: `fills_complete` stays False
+        log.warning("fills_unread", client_order_id=answer.order.client_order_id, code=error.code)
 
 
 def _unforeseen(error: BaseException) -> GatewayError:

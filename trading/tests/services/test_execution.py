@@ -1,5 +1,6 @@
 """The one path to the exchange, every way an answer can end, with the exchange's own ledger as the oracle."""
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from decimal import Decimal
@@ -8,8 +9,11 @@ from uuid import uuid4
 import pytest
 from django.db import connection
 from django.utils import timezone
+from pytest_django import Settings
+from redis import Redis
 
 from accounts.models import Breaker
+from accounts.services.gateways import close_gateways
 from alerts.models import Alert
 from exchange.port import Market, OrderSide
 from tests.processes import PaperExchange, wait_until
@@ -46,6 +50,18 @@ from trading.tests.services.sending import (
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("unthrottled", "faults")]
 
 
+ROOM = 2400
+
+
+@pytest.fixture
+def counted(settings: Settings, redis: Redis) -> Iterator[Redis]:
+    """A budget of 2,400 weight a minute, in the broker."""
+    settings.WEIGHT_LIMIT_PER_MINUTE = ROOM
+    close_gateways()
+    yield redis
+    close_gateways()
+
+
 # ── what an answer means ─────────────────────────────────────────────────────
 def test_a_filled_order_is_filled_from_its_executions(paper_exchange: PaperExchange) -> None:
     order = an_entry()
@@ -58,6 +74,20 @@ def test_a_filled_order_is_filled_from_its_executions(paper_exchange: PaperExcha
     assert order.exchange_order_id == str(fill["order_id"])
     assert order.request_timestamp_ms is not None
     assert (order.claimed_by is not None, order.lease_until) == (True, None)
+
+
+def test_a_filled_entry_is_read_when_the_minutes_room_for_entries_is_used_up(
+    counted: Redis,
+) -> None:
+    send(an_entry())
+    (key,) = {name.rpartition(b":")[0].decode() for name in counted.scan_iter("desk:budget:*-futures:*")}
+    minute = counted.time()[0] // 60
+    for at in (minute, minute + 1):
+        counted.set(f"{key}:{at}", ROOM * 8 // 10)
+    order = an_entry()
+    send(order)
+    assert order.fills_complete
+    assert Position.objects.get(account=order.account).quantity == order.quantity
 
 
 def test_a_partly_filled_order_that_expires_keeps_what_filled(paper_exchange: PaperExchange) -> None:
