@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
-from paper.engine.orders import BUY, ZERO
+from paper.engine.orders import BUY, SELL, ZERO
 from paper.symbols import Instrument
 
 # Distance of each level from the best price and its share of the first level's depth: 5 % deep.
@@ -14,6 +14,18 @@ LEVEL_SHARE = tuple(
     for s in ["1", "1.2", "1.4", "1.6", "1.8", "2", "2.2", "2.4", "2.6", "2.8", "3", "3", "3", "3", "3", "3"]
 )
 BPS = Decimal(10_000)
+# Which level a matched price is taken from, and whether of one's own side of the book.
+PRICE_MATCHES = {
+    "OPPONENT": (False, 0),
+    "OPPONENT_5": (False, 4),
+    "OPPONENT_10": (False, 9),
+    "OPPONENT_20": (False, 19),
+    "QUEUE": (True, 0),
+    "QUEUE_5": (True, 4),
+    "QUEUE_10": (True, 9),
+    "QUEUE_20": (True, 19),
+}
+NO_MATCH = "NONE"
 
 
 @dataclass(slots=True)
@@ -73,3 +85,11 @@ def walk(
         fills.append((price, taken))
         quantity -= taken
     return fills
+
+
+def matched_price(instrument: Instrument, last: Decimal, side: str, match: str) -> Decimal:
+    """The price of a level of the book: the opponent's, or one's own queue; the deepest when it has fewer."""
+    queues, place = PRICE_MATCHES[match]
+    met = side if not queues else SELL if side == BUY else BUY
+    found = list(levels(instrument, last, met))
+    return found[min(place, len(found) - 1)][0]

@@ -5,7 +5,7 @@ from decimal import Decimal
 
 from paper import ledger
 from paper.engine import filters
-from paper.engine.book import Quote
+from paper.engine.book import NO_MATCH, Quote, matched_price
 from paper.engine.events import ConditionalChanged
 from paper.engine.futures import UNTOUCHED, FuturesMarket, Tampering, check_position_side
 from paper.engine.orders import (
@@ -38,6 +38,7 @@ from paper.symbols import Instrument
 MAX_OPEN = 200
 LIMIT_TYPES = frozenset({"STOP", "TAKE_PROFIT"})
 HUNDRED = Decimal(100)
+LEAST_CALLBACK, MOST_CALLBACK = Decimal("0.1"), Decimal(20)
 TIED = "GTE_GTC"  # ends with its position
 
 
@@ -58,6 +59,7 @@ class ConditionalStore:
     def place(self, portfolio: Portfolio, request: NewConditional) -> Conditional:
         """Accept a conditional order, or raise Refusal. Margin is checked at its trigger, not here."""
         instrument = self.venue.instrument(request.symbol)
+        self.futures.check_open(request.symbol)
         self._check_shape(portfolio, request, instrument)
         self._check_open(portfolio, request)
         order = self._built(portfolio, request)
@@ -83,7 +85,9 @@ class ConditionalStore:
             kind = LIMIT if request.type in LIMIT_TYPES else MARKET
             filters.check_quantity(instrument, request.quantity, kind)
         if request.type == TRAILING:
-            _check_callback(request)
+            _check_callback(request, instrument)
+        elif request.callback_percent is not None or request.activate_price is not None:
+            raise Refusal(-1106, "Parameter 'callbackrate' sent when not required.")
         elif request.trigger_price is None:
             raise refuse(-1102)
         else:
@@ -104,11 +108,17 @@ class ConditionalStore:
             raise refuse(-4136)
 
     def _check_limit(self, request: NewConditional, instrument: Instrument) -> None:
-        if request.price is None:
+        """A price matched to the book is known at the trigger only, and reckoned with as the trigger's."""
+        if request.price_match != NO_MATCH:
+            price = request.trigger_price
+        else:
+            price = request.price
+            if price is not None:
+                filters.check_price(instrument, price)
+        if price is None:
             raise refuse(-1102)
-        filters.check_price(instrument, request.price)
-        if not request.reduce_only:
-            filters.check_notional(instrument, request.price, request.quantity)
+        if not request.reduce_only and not closes(request.side, request.position_side):
+            filters.check_notional(instrument, price, request.quantity)
 
     def _check_notional(self, request: NewConditional, instrument: Instrument) -> None:
         if not request.reduce_only and not closes(request.side, request.position_side):
@@ -228,6 +238,9 @@ class ConditionalStore:
 
     def _become_ordinary(self, portfolio: Portfolio, order: Conditional, quantity: Decimal) -> None:
         is_limit = order.type in LIMIT_TYPES
+        if order.price_match != NO_MATCH:
+            instrument, quote = self.venue.instrument(order.symbol), self.venue.quotes[order.symbol]
+            order.price = matched_price(instrument, quote.last, order.side, order.price_match)
         request = NewOrder(
             symbol=order.symbol,
             side=order.side,
@@ -240,6 +253,7 @@ class ConditionalStore:
             position_side=order.position_side,
             good_till_ms=order.good_till_ms if is_limit else 0,
             self_trade_prevention=order.self_trade_prevention,
+            price_match=order.price_match,
         )
         order.actual_type = request.type
         self.venue.forget(order)
@@ -309,10 +323,13 @@ class ConditionalStore:
         self.venue.record(kind, order.account, **of_conditional(order))
 
 
-def _check_callback(request: NewConditional) -> None:
-    percent = request.callback_percent
-    if percent is None or not Decimal("0.1") <= percent <= Decimal(20):
-        raise Refusal(-4136, "Callback rate must be between 0.1 and 20.")
+def _check_callback(request: NewConditional, instrument: Instrument) -> None:
+    if request.callback_percent is None:
+        raise Refusal(-1102, "Mandatory parameter 'callbackrate' was not sent, was empty/null, or malformed.")
+    if not LEAST_CALLBACK <= request.callback_percent <= MOST_CALLBACK:
+        raise refuse(-2007)
+    if request.activate_price is not None:
+        filters.check_price(instrument, request.activate_price)
 
 
 def _is_same_protection(other: Conditional, request: NewConditional) -> bool:

@@ -114,9 +114,13 @@ class FuturesMarket:
     def _check_status(self, request: NewOrder) -> None:
         """-4141 on a closed symbol, -4140 for what would open on one that only lets out."""
         status = self.statuses.get(request.symbol, TRADING)
-        if status == REDUCE_ONLY and not request.reduce_only:
+        if status == REDUCE_ONLY and not (request.reduce_only or closes(request.side, request.position_side)):
             raise refuse(-4140)
-        if status not in {TRADING, REDUCE_ONLY}:
+        self.check_open(request.symbol)
+
+    def check_open(self, symbol: str) -> None:
+        """-4141 on a closed symbol."""
+        if self.statuses.get(symbol, TRADING) not in {TRADING, REDUCE_ONLY}:
             raise refuse(-4141)
 
     def _check_duplicate(self, portfolio: Portfolio, client_order_id: str) -> None:
@@ -359,19 +363,20 @@ class FuturesMarket:
                 self._end(portfolio, order, CANCELED)
 
     def modify(self, portfolio: Portfolio, order: Order, quantity: Decimal, price: Decimal) -> Order:
-        """Move a resting limit order; -5027 without a change, cancelled when already filled beyond it.
+        """Move a resting limit order, which takes what the book gives at its new price.
 
-        -5026 after ten thousand changes.
+        Cancelled when already filled beyond the new quantity. -5027 without a change, -5026 after ten
+        thousand of them, else refused as a new order of that price and quantity would be.
         """
         if order.order_id not in portfolio.open_orders:
             raise refuse(-2013)
-        instrument = self.venue.instrument(order.symbol)
+        if order.type != LIMIT:
+            raise refuse(-5025)
         if quantity == order.quantity and price == order.price:
             raise refuse(-5027)
         if order.modifications >= MOST_MODIFICATIONS:
             raise refuse(-5026)
-        filters.check_price(instrument, price)
-        filters.check_quantity(instrument, quantity, LIMIT)
+        fills = self._admit_change(portfolio, order, quantity, price)
         if quantity <= order.executed:
             self._end(portfolio, order, CANCELED)
             return order
@@ -380,8 +385,37 @@ class FuturesMarket:
         self.venue.touch(order)
         self._record(ledger.AMENDED, order)
         self.venue.publish(portfolio, OrderChanged(order, "AMENDMENT"))
-        self.match_resting(order.symbol)
+        if self.venue.resting[order.symbol].pop(order.order_id, None) is not None:
+            self._execute(portfolio, order, fills)
         return order
+
+    def _admit_change(
+        self, portfolio: Portfolio, order: Order, quantity: Decimal, price: Decimal
+    ) -> list[tuple[Decimal, Decimal]]:
+        """What the changed order would be filled with at once, or raise Refusal as for a new one."""
+        instrument = self.venue.instrument(order.symbol)
+        request = NewOrder(order.symbol, order.side, LIMIT, quantity, price, order.time_in_force)
+        request.reduce_only, request.position_side = order.reduce_only, order.position_side
+        reduces = order.reduce_only or closes(order.side, order.position_side)
+        self._check_status(request)
+        filters.check_order(instrument, request, self.venue.quotes[order.symbol].mark, reduces=reduces)
+        request.quantity = max(ZERO, quantity - order.executed)
+        if reduces:
+            held = portfolio.closable(order.symbol, order.position_side, order.side)
+            request.quantity = min(request.quantity, held)
+        else:
+            self._check_changed_margin(portfolio, order, request, instrument)
+        return self._matched(request, instrument, ZERO)
+
+    def _check_changed_margin(
+        self, portfolio: Portfolio, order: Order, request: NewOrder, instrument: Instrument
+    ) -> None:
+        """The margin rule of a new order, without what the old one claims."""
+        del portfolio.open_orders[order.order_id]
+        try:
+            self._check_margin(portfolio, request, instrument)
+        finally:
+            portfolio.open_orders[order.order_id] = order
 
     def find(self, portfolio: Portfolio, symbol: str, order_id: int, client_order_id: str) -> Order | None:
         """The order of that number, else the newest with that client id."""

@@ -56,6 +56,7 @@ MESSAGES = {
     -1130: "Data sent for a parameter is not valid.",
     -1131: "recvWindow must be less than 60000.",
     -1136: "Invalid newOrderRespType.",
+    -2007: "Invalid callBack rate.",
     -2010: "NEW_ORDER_REJECTED",
     -2011: "Unknown order sent.",
     -2013: "Order does not exist.",
@@ -143,9 +144,13 @@ MESSAGES = {
     ),
     -5021: "Due to the order could not be filled immediately, the FOK order has been rejected.",
     -5022: "Due to the order could not be executed as maker, the Post Only order will be rejected.",
+    -5025: "Only limit order is supported.",
     -5026: "Exceed maximum modify order limit.",
     -5027: "No need to modify the order.",
     -5028: "The requested timestamp is outside the recvWindow of the matching engine",
+    -5037: "Invalid price match",
+    -5038: "Price match only supports order type: LIMIT, STOP AND TAKE_PROFIT",
+    -5039: "Invalid self trade prevention mode",
     -5040: (
         "The goodTillDate timestamp must be greater than the current time plus 600 seconds and "
         "smaller than 253402300799000"

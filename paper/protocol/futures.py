@@ -8,7 +8,8 @@ import orjson
 
 from paper import ledger
 from paper.engine import margin
-from paper.engine.book import levels
+from paper.engine.book import NO_MATCH, PRICE_MATCHES, matched_price
+from paper.engine.conditional import LIMIT_TYPES
 from paper.engine.orders import (
     BOTH,
     BUY,
@@ -40,17 +41,7 @@ CONDITIONAL_TIMES_IN_FORCE = TIMES_IN_FORCE | {"GTE_GTC"}
 SUCCESS = {"code": 200, "msg": "success"}
 ALL_CANCELLED = {"code": 200, "msg": "The operation of cancel all open order is done."}
 CONDITIONAL_ONLY = ("stopPrice", "activatePrice", "activationPrice", "callbackRate")
-# Whether it is one's own side of the book, and which level of it.
-PRICE_MATCHES = {
-    "OPPONENT": (False, 0),
-    "OPPONENT_5": (False, 4),
-    "OPPONENT_10": (False, 9),
-    "OPPONENT_20": (False, 19),
-    "QUEUE": (True, 0),
-    "QUEUE_5": (True, 4),
-    "QUEUE_10": (True, 9),
-    "QUEUE_20": (True, 19),
-}
+SELF_TRADE_PREVENTIONS = frozenset({"NONE", "EXPIRE_MAKER", "EXPIRE_TAKER", "EXPIRE_BOTH"})
 MAX_BATCH = 5
 MAX_CANCEL_BATCH = 10
 WEEK_MS = 7 * DAY_MS
@@ -75,6 +66,8 @@ def read_order(call: Call) -> NewOrder:
     for name in CONDITIONAL_ONLY:
         if call.text(name):
             raise Refusal(-1106, f"Parameter '{name}' sent when not required.")
+    if call.flag("closePosition"):
+        raise refuse(-4136)
     order = NewOrder(
         symbol=call.need("symbol"),
         side=side,
@@ -83,31 +76,46 @@ def read_order(call: Call) -> NewOrder:
         client_order_id=call.text("newClientOrderId"),
         reduce_only=call.flag("reduceOnly"),
         position_side=call.text("positionSide", BOTH),
-        self_trade_prevention=call.text("selfTradePreventionMode", "EXPIRE_MAKER"),
+        self_trade_prevention=_self_trade_prevention(call),
     )
     if order.reduce_only and order.position_side != BOTH:
         raise refuse(-1106)
+    order.price_match = _price_match(call, has_price=kind == LIMIT)
     if kind == LIMIT:
-        order.price_match = call.text("priceMatch", "NONE").upper()
         order.price = _limit_price(call, order)
         order.time_in_force = _time_in_force(call)
         order.good_till_ms = _good_till(call, order.time_in_force)
     return order
 
 
-def _limit_price(call: Call, order: NewOrder) -> Decimal:
-    """The price sent, or the one of a level of the book: the opponent's or one's own queue."""
-    if order.price_match == "NONE":
-        return call.need_decimal("price")
-    if order.price_match not in PRICE_MATCHES:
-        raise Refusal(-1130, "Data sent for parameter 'priceMatch' is not valid.")
+def _price_match(call: Call, *, has_price: bool) -> str:
+    """NONE, or how the price is taken from the book: -5037 and -5038 where that is not possible."""
+    match = call.text("priceMatch", NO_MATCH).upper()
+    if match == NO_MATCH:
+        return match
+    if match not in PRICE_MATCHES:
+        raise refuse(-5037)
+    if not has_price:
+        raise refuse(-5038)
     if call.text("price"):
         raise Refusal(-1106, "Parameter 'price' sent when not required.")
-    queues, place = PRICE_MATCHES[order.price_match]
-    met = order.side if not queues else SELL if order.side == BUY else BUY
-    last = call.service.exchange.venue.quotes[_instrument(call, order.symbol).symbol].last
-    found = list(levels(_instrument(call, order.symbol), last, met))
-    return found[min(place, len(found) - 1)][0]
+    return match
+
+
+def _limit_price(call: Call, order: NewOrder) -> Decimal:
+    """The price sent, or the one of a level of the book."""
+    if order.price_match == NO_MATCH:
+        return call.need_decimal("price")
+    instrument = _instrument(call, order.symbol)
+    last = call.service.exchange.venue.quotes[order.symbol].last
+    return matched_price(instrument, last, order.side, order.price_match)
+
+
+def _self_trade_prevention(call: Call) -> str:
+    mode = call.text("selfTradePreventionMode", "EXPIRE_MAKER").upper()
+    if mode not in SELF_TRADE_PREVENTIONS:
+        raise refuse(-5039)
+    return mode
 
 
 def _time_in_force(call: Call) -> str:
@@ -159,6 +167,12 @@ def _instrument(call: Call, symbol: str) -> Any:
     return call.service.exchange.venue.instrument(symbol)
 
 
+def _wanted(call: Call) -> str:
+    """The symbol asked for, empty for all of them; -1121 when there is none of that name."""
+    symbol = call.text("symbol")
+    return str(_instrument(call, symbol).symbol) if symbol else ""
+
+
 def _order(call: Call, code: int) -> Order:
     symbol, futures = _instrument(call, call.need("symbol")).symbol, call.service.exchange.futures
     find = partial(futures.find, call.portfolio, symbol)
@@ -201,7 +215,8 @@ def cancel_order(call: Call) -> Json:
 
 
 def modify_order(call: Call) -> Json:
-    """PUT order: quantity and price are both needed."""
+    """PUT order: side, quantity and price are all needed."""
+    call.need("side")
     quantity, price = call.need_decimal("quantity"), call.need_decimal("price")
     order = _order(call, -2013)
     order = call.service.exchange.futures.modify(call.portfolio, order, quantity, price)
@@ -210,7 +225,7 @@ def modify_order(call: Call) -> Json:
 
 def open_orders(call: Call) -> Json:
     """GET openOrders."""
-    symbol = call.text("symbol")
+    symbol = _wanted(call)
     found = [o for o in call.portfolio.open_orders.values() if not symbol or o.symbol == symbol]
     return [shapes.queried(order, _instrument(call, order.symbol)) for order in found]
 
@@ -237,7 +252,7 @@ def window(call: Call) -> tuple[int, int]:
 
 def all_orders(call: Call) -> Json:
     """GET allOrders: the newest of the window, or from an order number on."""
-    symbol, limit = call.text("symbol"), call.limit(500, 1000)
+    symbol, limit = _wanted(call), call.limit(500, 1000)
     start, end = window(call)
     first, now_ms = call.integer("orderId"), call.service.exchange.venue.now_ms
     found = [
@@ -364,7 +379,8 @@ def read_conditional(call: Call) -> NewConditional:
         activate_price=call.decimal("activatePrice"),
         callback_percent=call.decimal("callbackRate"),
         good_till_ms=_good_till(call, time_in_force),
-        self_trade_prevention=call.text("selfTradePreventionMode", "EXPIRE_MAKER"),
+        price_match=_price_match(call, has_price=call.text("type").upper() in LIMIT_TYPES),
+        self_trade_prevention=_self_trade_prevention(call),
     )
     if request.working_type not in {"MARK_PRICE", "CONTRACT_PRICE"}:
         raise Refusal(-1130, "Data sent for parameter 'workingType' is not valid.")
@@ -406,7 +422,7 @@ def cancel_conditional(call: Call) -> Json:
 
 def open_conditionals(call: Call) -> Json:
     """GET openAlgoOrders."""
-    symbol = call.text("symbol")
+    symbol = _wanted(call)
     found = [o for o in call.portfolio.open_conditionals.values() if not symbol or o.symbol == symbol]
     return [shapes.conditional_open(order, _instrument(call, order.symbol)) for order in found]
 
@@ -472,23 +488,20 @@ def balances(call: Call) -> Json:
     return [shapes.balance_row(margin.summary(call.service.exchange.venue, call.portfolio), call.portfolio)]
 
 
-def _asked(call: Call, symbol: str) -> bool:
-    return call.text("symbol") in {"", symbol}
-
-
 def position_risk_v3(call: Call) -> Json:
     """GET v3 positionRisk: only what has a position or an open order."""
-    summary = margin.summary(call.service.exchange.venue, call.portfolio)
-    lines = [line for line in summary.exposures if _asked(call, line.position.symbol)]
+    wanted, summary = _wanted(call), margin.summary(call.service.exchange.venue, call.portfolio)
+    lines = [line for line in summary.exposures if wanted in {"", line.position.symbol}]
     return [shapes.position_risk(line, summary) for line in lines]
 
 
 def position_risk_v2(call: Call) -> Json:
     """GET v2 positionRisk: every symbol, with leverage and margin type."""
-    venue, portfolio = call.service.exchange.venue, call.portfolio
+    venue, portfolio, wanted = call.service.exchange.venue, call.portfolio, _wanted(call)
     summary = margin.summary(venue, portfolio)
     lines = shapes.every_exposure(venue, portfolio, _sides(call))
-    return [shapes.position_risk_v2(line, summary) for line in lines if _asked(call, line.position.symbol)]
+    shown = [line for line in lines if wanted in {"", line.position.symbol}]
+    return [shapes.position_risk_v2(line, summary) for line in shown]
 
 
 def user_fills(call: Call) -> Json:
@@ -546,14 +559,14 @@ def income_rows(row: Row) -> list[Fields]:
 
 def income(call: Call) -> Json:
     """GET income: the oldest of the window first, the last seven days by default, ninety kept."""
-    kind, limit = call.text("incomeType"), call.limit(100, 1000)
+    kind, limit, wanted = call.text("incomeType"), call.limit(100, 1000), _wanted(call)
     now_ms = call.service.exchange.venue.now_ms
     start = max(call.integer("startTime", now_ms - WEEK_MS), now_ms - KEPT_MS)
     end = call.integer("endTime", now_ms)
     rows = [
         entry
         for row in call.portfolio.movements
-        if start <= row.time_ms <= end and _asked(call, row.symbol)
+        if start <= row.time_ms <= end and wanted in {"", row.symbol}
         for entry in income_rows(row)
         if not kind or entry["incomeType"] == kind
     ]
@@ -578,6 +591,7 @@ def account_config(call: Call) -> Json:
 def symbol_config(call: Call) -> Json:
     """GET symbolConfig: margin type and leverage per symbol."""
     account, markets = call.portfolio.account, call.service.exchange.venue.markets
+    wanted = _wanted(call)
     return [
         {
             "symbol": symbol,
@@ -587,12 +601,13 @@ def symbol_config(call: Call) -> Json:
             "maxNotionalValue": f"{instrument.cap_at(account.leverage(symbol)).normalize():f}",
         }
         for symbol, instrument in markets.futures.items()
-        if _asked(call, symbol)
+        if wanted in {"", symbol}
     ]
 
 
 def leverage_bracket(call: Call) -> Json:
     """GET leverageBracket: always a list."""
+    wanted = _wanted(call)
     return [
         {
             "symbol": symbol,
@@ -610,7 +625,7 @@ def leverage_bracket(call: Call) -> Json:
             ],
         }
         for symbol, instrument in call.service.exchange.venue.markets.futures.items()
-        if _asked(call, symbol)
+        if wanted in {"", symbol}
     ]
 
 

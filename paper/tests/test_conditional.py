@@ -227,3 +227,48 @@ def test_a_fired_limit_order_lives_as_long_as_was_asked_for(long: Bench, force: 
     assert child.status == (EXPIRED if force == "IOC" else NEW)
     long.move(seconds=3600, BTCUSDT="98000")
     assert child.status == (NEW if born_as == "GTC" else EXPIRED)
+
+
+@pytest.mark.parametrize(
+    ("more", "code"),
+    [
+        ({"callback_percent": None}, -1102),
+        ({"callback_percent": Decimal("0.09")}, -2007),
+        ({"callback_percent": Decimal("20.1")}, -2007),
+        ({"callback_percent": Decimal(1), "activate_price": Decimal("101000.05")}, -4014),
+    ],
+)
+def test_a_trailing_stop_needs_a_callback_in_range(long: Bench, more: dict[str, object], code: int) -> None:
+    assert refused(long, conditional("TRAILING_STOP_MARKET", None, quantity="0.1", **more)) == code
+
+
+@pytest.mark.parametrize("name", ["callback_percent", "activate_price"])
+def test_only_a_trailing_stop_takes_what_makes_one(long: Bench, name: str) -> None:
+    """A stop that quietly became a trailing one would not be where its owner put it."""
+    request = conditional("STOP_MARKET", "99000", **{name: Decimal(1)})
+    assert refused(long, request) == -1106
+
+
+def test_a_closed_symbol_takes_no_stop(long: Bench) -> None:
+    long.exchange.futures.statuses["BTCUSDT"] = "BREAK"
+    assert refused(long, conditional("STOP_MARKET", "99000")) == -4141
+
+
+def test_a_stop_still_lets_out_of_a_reduce_only_symbol_in_hedge_mode(bench: Bench) -> None:
+    bench.exchange.futures.set_dual(bench.alice, True)
+    bench.exchange.futures.place(
+        bench.alice, NewOrder("BTCUSDT", "BUY", MARKET, Decimal("0.1"), position_side="LONG")
+    )
+    bench.exchange.futures.statuses["BTCUSDT"] = "REDUCE_ONLY"
+    stop = place(bench, conditional("STOP_MARKET", "99000", position_side="LONG"))
+    bench.move(BTCUSDT="98000")
+    assert (stop.status, bench.alice.quantity("BTCUSDT", "LONG")) == (FINISHED, Decimal(0))
+
+
+def test_a_price_matched_to_the_book_is_taken_at_the_trigger(long: Bench) -> None:
+    request = conditional("STOP", "99000", quantity="0.1", price_match="QUEUE")
+    stop = place(long, request)
+    assert stop.price == 0
+    long.move(BTCUSDT="98000")
+    child = long.alice.orders[stop.order_id]
+    assert (child.price, child.price_match, child.status) == (Decimal("98004.9"), "QUEUE", NEW)

@@ -251,3 +251,61 @@ def test_a_closed_symbol_takes_nothing_and_a_reduce_only_one_only_lets_out(bench
         futures.place(bench.alice, order("SELL", "0.05", reduce_only=True))
     assert refused.value.code == -4141
     assert bench.alice.quantity("BTCUSDT", "BOTH") == Decimal("0.05")
+
+
+@pytest.mark.parametrize(
+    ("quantity", "price", "code"),
+    [
+        ("0.05", "98000.05", -4014),
+        ("0.0005", "98000", -1111),
+        ("0.001", "40000", -4164),
+        ("0.05", "106000", -4016),
+        ("5", "99000", -2019),
+    ],
+)
+def test_a_change_is_refused_as_a_new_order_would_be(
+    bench: Bench, quantity: str, price: str, code: int
+) -> None:
+    futures = bench.exchange.futures
+    resting = futures.place(bench.alice, order("BUY", "0.1", "99000"))
+    with pytest.raises(Refusal) as refused:
+        futures.modify(bench.alice, resting, Decimal(quantity), Decimal(price))
+    assert refused.value.code == code
+    assert (resting.quantity, resting.price, resting.modifications) == (Decimal("0.1"), Decimal(99000), 0)
+    assert bench.alice.open_orders == {resting.order_id: resting}
+
+
+def test_a_change_claims_margin_once(bench: Bench) -> None:
+    futures = bench.exchange.futures
+    resting = futures.place(bench.alice, order("BUY", "1.9", "99000"))
+    futures.modify(bench.alice, resting, Decimal("1.95"), Decimal(99000))
+    assert futures.available(bench.alice) == Decimal(10_000) - Decimal("1.95") * 99_000 / 20
+
+
+def test_a_change_into_the_book_takes_the_books_price(bench: Bench) -> None:
+    futures = bench.exchange.futures
+    resting = futures.place(bench.alice, order("BUY", "0.1", "99000"))
+    futures.modify(bench.alice, resting, Decimal("0.1"), Decimal(101_000))
+    assert (resting.status, resting.average_price) == (FILLED, Decimal(100_005))
+    assert bench.alice.fills[-1].maker is False
+    assert bench.exchange.venue.resting["BTCUSDT"] == {}
+
+
+def test_a_post_only_order_is_not_changed_into_the_book(bench: Bench) -> None:
+    futures = bench.exchange.futures
+    resting = futures.place(bench.alice, order("BUY", "0.1", "99000", time_in_force="GTX"))
+    with pytest.raises(Refusal) as refused:
+        futures.modify(bench.alice, resting, Decimal("0.1"), Decimal(101_000))
+    assert (refused.value.code, resting.status, resting.price) == (-5022, NEW, Decimal(99_000))
+
+
+def test_a_reduce_only_symbol_lets_hedged_positions_out(bench: Bench) -> None:
+    futures = bench.exchange.futures
+    futures.set_dual(bench.alice, True)
+    futures.place(bench.alice, order("BUY", "0.1", position_side=LONG))
+    futures.statuses["BTCUSDT"] = "REDUCE_ONLY"
+    futures.place(bench.alice, order("SELL", "0.1", position_side=LONG))
+    assert bench.alice.quantity("BTCUSDT", LONG) == 0
+    with pytest.raises(Refusal) as refused:
+        futures.place(bench.alice, order("SELL", "0.1", position_side=SHORT))
+    assert refused.value.code == -4140

@@ -145,6 +145,10 @@ def test_booleans_are_read_in_any_spelling(server: Wire) -> None:
         ({"newClientOrderId": "no spaces"}, -4015),
         ({"newClientOrderId": "x" * 37}, -4015),
         ({"newOrderRespType": "NOVEL"}, -1136),
+        ({"closePosition": "true"}, -4136),
+        ({"priceMatch": "OPPONENT"}, -5038),
+        ({"type": "LIMIT", "timeInForce": "GTC", "priceMatch": "NEIGHBOUR"}, -5037),
+        ({"selfTradePreventionMode": "HOPE"}, -5039),
     ],
 )
 def test_bad_input_has_its_code_and_no_effect(server: Wire, params: dict[str, str], code: int) -> None:
@@ -283,3 +287,26 @@ def test_a_changed_order_tells_how_often(server: Wire) -> None:
     ]
     assert [row["modifyId"] for row in told] == [1, 2]
     assert server.signed(key, "PUT", path, orderId=number, price="97000", **words).code == -5027
+    halved = {"symbol": "BTCUSDT", "orderId": number, "quantity": "0.02", "price": "97000"}
+    assert server.signed(key, "PUT", path, **halved).code == -1102
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/fapi/v1/openOrders",
+        "/fapi/v1/allOrders",
+        "/fapi/v1/openAlgoOrders",
+        "/fapi/v1/allAlgoOrders",
+        "/fapi/v2/positionRisk",
+        "/fapi/v3/positionRisk",
+        "/fapi/v1/income",
+        "/fapi/v1/symbolConfig",
+        "/fapi/v1/leverageBracket",
+        "/fapi/v1/userTrades",
+    ],
+)
+def test_a_list_of_a_symbol_that_does_not_exist_is_not_empty_but_refused(server: Wire, path: str) -> None:
+    answer = server.signed("wire-nowhere", "GET", path, symbol="NOPEUSDT")
+    assert (answer.status, answer.code) == (400, -1121)
+    assert server.signed("wire-nowhere", "GET", path, symbol="BTCUSDT").status == 200
