@@ -90,22 +90,32 @@ def continue_flattening(now: datetime) -> Bells:
 
 
 def prove_flat(halt: Halt, now: datetime) -> bool:
-    """Read the exchange again and write each account's residuals and seconds to flat; True when all are."""
+    """Read the exchange again and write each account's residuals and seconds to flat; True when all are.
+
+    Judged by the newest row: what the operator asked for while the exchange was read counts.
+    """
     accounts = accounts_in(halt)
     read = pictures.positions_of(accounts)
-    outcome: dict[str, Any] = dict(halt.result.get("accounts", {}))
-    for account in accounts:
-        outcome[account.name] = _account_result(halt, account, read.get(account.pk), outcome)
+    with transaction.atomic():
+        newest = Halt.objects.select_for_update().get(pk=halt.pk)
+        halt.result = newest.result
+        outcome: dict[str, Any] = dict(halt.result.get("accounts", {}))
+        for account in accounts:
+            outcome[account.name] = _account_result(halt, account, read.get(account.pk), outcome)
+        is_flat = all(result["is_flat"] for result in outcome.values())
+        _write_proof(halt, outcome, now if is_flat else None)
+    return is_flat
+
+
+def _write_proof(halt: Halt, outcome: dict[str, Any], flat_at: datetime | None) -> None:
     halt.result["accounts"] = outcome
-    is_flat = all(result["is_flat"] for result in outcome.values())
     halt.result.pop("flat_at", None)
-    if is_flat:
-        halt.result["flat_at"] = now.isoformat()
+    if flat_at is not None:
+        halt.result["flat_at"] = flat_at.isoformat()
         halt.result["seconds_to_flat"] = max(
             (one["seconds_to_flat"] for one in outcome.values()), default=0.0
         )
     halt.save(update_fields=["result"])
-    return is_flat
 
 
 def resume(scope: str, reason: str, by: str, now: datetime) -> int:
@@ -150,9 +160,11 @@ def _standing_like(reach: Reach, level: HaltLevel, code: str) -> Halt | None:
 
 def _include_foreign(halt: Halt) -> None:
     """The operator has seen the foreign positions named and wants them gone too."""
-    halt.result["includes_foreign"] = True
-    halt.result.pop("flat_at", None)
-    halt.save(update_fields=["result"])
+    with transaction.atomic():
+        halt.result = Halt.objects.select_for_update().get(pk=halt.pk).result
+        halt.result["includes_foreign"] = True
+        halt.result.pop("flat_at", None)
+        halt.save(update_fields=["result"])
 
 
 def _cancellable(halt: Halt) -> QuerySet[Order]:

@@ -1,5 +1,6 @@
 """Stopping everything: each level does what it says, flat is the exchange's word, and only people resume."""
 
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from decimal import Decimal
 
@@ -11,11 +12,11 @@ from pytest_django import Settings
 from accounts.models import Account, AccountGroup, Mode
 from accounts.services.gateways import close_gateways
 from alerts.models import Alert
-from exchange.port import OrderSide
+from exchange.port import OrderSide, PositionReport
 from tests.processes import PaperExchange, Valkey
 from trading.domain.states import CloseReason, OrderPurpose, OrderStatus, PositionStatus
 from trading.models import Halt, Order, Position
-from trading.services import audits, emergency, halts, monitoring
+from trading.services import audits, emergency, halts, monitoring, pictures
 from trading.services.execution import claiming
 from trading.services.halts import ScopeUnknown
 from trading.services.valkey import valkey as connection
@@ -187,6 +188,29 @@ def test_a_foreign_position_is_named_and_goes_only_when_the_operator_includes_it
 
     same = until_flat(raise_halt(of(position), "FLATTEN", includes_foreign=True))
     assert same.pk == halt.pk
+    assert held_there(position.account) == []
+
+
+def test_foreign_positions_included_while_flatness_is_being_proved_go_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    position = hold()
+    a_foreign_position(position.account)
+    halt = raise_halt(of(position), "FLATTEN")
+    read = pictures.positions_of
+
+    def included_meanwhile(accounts: Iterable[Account]) -> dict[int, Sequence[PositionReport]]:
+        monkeypatch.setattr(pictures, "positions_of", read)
+        reading = read(accounts)
+        raise_halt(of(position), "FLATTEN", includes_foreign=True)
+        return reading
+
+    monkeypatch.setattr(pictures, "positions_of", included_meanwhile)
+    emergency.prove_flat(halt, now())
+    halt.refresh_from_db()
+    assert halt.result["includes_foreign"]
+    assert "flat_at" not in halt.result
+    until_flat(halt)
     assert held_there(position.account) == []
 
 
