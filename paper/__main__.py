@@ -6,6 +6,7 @@ import contextlib
 import gc
 import resource
 import signal
+import sqlite3
 import ssl
 import sys
 import time
@@ -237,7 +238,7 @@ def main() -> int:
     arguments = parser().parse_args()
     try:
         uvloop.run(serve(arguments))
-    except (BadRule, DataMissing, OSError) as error:
+    except (BadRule, DataMissing, OSError, sqlite3.Error) as error:
         sys.stderr.write(f"paper exchange: {error}\n")
         return 2
     return 0

@@ -1,6 +1,6 @@
 """The administration calls under /paper/ (listed in the package's docstring)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -9,12 +9,14 @@ import orjson
 
 from paper import ledger
 from paper.engine import margin
-from paper.engine.venue import Portfolio
+from paper.engine.venue import PERMISSIONS, Portfolio, Venue
 from paper.fault_rules import BadRule
+from paper.protocol.auth import KEY
 from paper.protocol.calls import WHOLE
 from paper.service import Service
 
 MAX_POINTS = 10_000
+SETTINGS = ("dual", "multi_assets", "revoked")
 MOST = 10**15
 
 
@@ -127,33 +129,61 @@ def change_symbol(service: Service, _query: dict[str, str], values: dict[str, An
 
 
 def change_account(service: Service, _query: dict[str, str], values: dict[str, Any]) -> Answer:
-    """Make or change an account; deposits add up."""
-    key = str(values.get("key", ""))
-    if not key:
-        raise Denied(400, "key is missing")
+    """Make or change an account; deposits add up, and take away when negative. All of it or nothing."""
+    key, secret = str(values.get("key", "")), values.get("secret")
+    if not KEY.fullmatch(key):
+        raise Denied(400, "key is missing, or no key: letters, digits, - and _")
+    if secret is not None and not (isinstance(secret, str) and secret):
+        raise Denied(400, "secret is no text")
+    deposit, assets = _number(values, "deposit"), _object(values, "spot")
+    spot = {asset: _number(assets, asset) or Decimal(0) for asset in assets}
+    permissions, settings = _flags(_object(values, "permissions"), PERMISSIONS), _flags(values, SETTINGS)
     venue = service.exchange.venue
-    deposit, secret = _number(values, "deposit"), values.get("secret")
     portfolio = venue.portfolios.get(key)
+    _check_left(venue, portfolio, deposit, spot)
     if portfolio is None:
         portfolio = venue.open_account(key, secret, deposit)
     elif deposit:
         venue.deposit(portfolio, deposit)
     if secret:
-        portfolio.account.secret = str(secret)
-    for asset in values.get("spot") or {}:
-        venue.deposit_spot(portfolio, str(asset), _number(values["spot"], asset) or Decimal(0))
-    _change_settings(portfolio, values)
+        portfolio.account.secret = secret
+    for asset, quantity in spot.items():
+        venue.deposit_spot(portfolio, asset, quantity)
+    portfolio.account.permissions |= permissions
+    for name, on in settings.items():
+        setattr(portfolio.account, name, on)
     venue.touch(portfolio.account)
     return as_json(_wallet(service, portfolio))
 
 
-def _change_settings(portfolio: Portfolio, values: dict[str, Any]) -> None:
-    account = portfolio.account
-    account.permissions |= {str(name): bool(on) for name, on in (values.get("permissions") or {}).items()}
-    for name in ("dual", "multi_assets", "revoked"):
-        given = values.get(name, values.get("multiAssets") if name == "multi_assets" else None)
-        if given is not None:
-            setattr(account, name, bool(given))
+def _object(values: dict[str, Any], name: str) -> dict[str, Any]:
+    found = values.get(name)
+    if found is not None and not isinstance(found, dict):
+        raise Denied(400, f"{name} must be a JSON object")
+    return found or {}
+
+
+def _flags(values: dict[str, Any], names: Collection[str]) -> dict[str, bool]:
+    """Those of the named switches that were given."""
+    given = {name: values[name] for name in names if values.get(name) is not None}
+    for name, on in given.items():
+        if not isinstance(on, bool):
+            raise Denied(400, f"{name} is neither true nor false")
+    return given
+
+
+def _check_left(
+    venue: Venue, portfolio: Portfolio | None, deposit: Decimal | None, spot: dict[str, Decimal]
+) -> None:
+    """Nothing can be taken away that is not there."""
+    if portfolio is None:
+        wallet, free = Decimal(0), {"USDT": venue.settings.spot_deposit}
+    else:
+        wallet = portfolio.account.wallet
+        free = {asset: balance.free for asset, balance in portfolio.spot.items()}
+    short = [asset for asset, quantity in spot.items() if free.get(asset, Decimal(0)) + quantity < 0]
+    if short or (deposit is not None and wallet + deposit < 0):
+        raise Denied(400, f"there is not so much to take away: {', '.join(short) or 'deposit'}")
 
 
 def _wallet(service: Service, portfolio: Portfolio) -> dict[str, Any]:

@@ -106,12 +106,15 @@ class Limits:
             )
             raise Exceeded(-1003, message, int(ban.until - now) + 1, BANNED)
 
-    def count_order(self, account: str, now: float) -> tuple[int, int]:
-        """Count an order; those of ten seconds and of the minute, else Exceeded."""
+    def count_order(self, account: str, now: float, orders: int = 1) -> tuple[int, int]:
+        """Count a request that orders; what ten seconds and the minute have seen, else Exceeded.
+
+        A batch counts as its `orders` within ten seconds, and as one of the minute.
+        """
         windows = self.orders.get(account)
         if windows is None:
             windows = self.orders[account] = (Window(TEN_SECONDS), Window(MINUTE))
-        short, long = (window.add(1, now) for window in windows)
+        short, long = windows[0].add(orders, now), windows[1].add(1, now)
         if self.weight_limit and short > ORDERS_PER_TEN_SECONDS:
             raise Exceeded(
                 -1015, "Too many new orders; current limit is 300 orders per 10 SECOND.", windows[0].left(now)

@@ -5,7 +5,7 @@ import hmac
 import logging
 import time
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlsplit
 
 import orjson
 from aiohttp import WSMsgType, web
@@ -123,7 +123,8 @@ class Server:
         elif route.security == KEYED:
             call.accept(auth.identify(call))
         if route.is_order:
-            short, long = self.service.limits.count_order(call.key, now)
+            account = f"{call.key} spot" if is_spot else call.key
+            short, long = self.service.limits.count_order(account, now, route.orders)
             headers["X-MBX-ORDER-COUNT-10S"], headers["X-MBX-ORDER-COUNT-1M"] = str(short), str(long)
         return route
 
@@ -190,11 +191,15 @@ class Server:
         return web.Response(body=answer.body, content_type=answer.content_type)
 
     def _check_secret(self, request: web.BaseRequest) -> None:
+        """Its own secret; without one this host alone, and no page of another site in a browser on it."""
         secret = self.service.options.admin_secret
-        given = request.headers.get("X-Paper-Secret", "")
+        given = request.headers.get("X-Paper-Secret", "").encode(errors="surrogateescape")
+        origin = request.headers.get("Origin", "")
         if secret:
-            if not hmac.compare_digest(secret.encode(), given.encode()):
+            if not hmac.compare_digest(secret.encode(), given):
                 raise Denied(UNAUTHORISED, "X-Paper-Secret is missing or wrong")
+        elif origin and urlsplit(origin).netloc != request.host:
+            raise Denied(403, "administration is not for pages of other sites")
         elif request.remote not in LOOPBACK:
             raise Denied(403, "administration is for this host only unless started with --admin-secret")
 

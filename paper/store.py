@@ -4,6 +4,7 @@ The write-ahead log is handed to the operating system at commit, so a killed pro
 machine that loses power may lose the last moments. Each entity is kept as it was last, the ledger row by row.
 """
 
+import fcntl
 import sqlite3
 from collections.abc import Callable, Iterable
 from dataclasses import fields
@@ -77,13 +78,23 @@ def decoder(kind: type[Any]) -> Callable[[bytes], Any]:
     return decode
 
 
+class InUse(OSError):  # said to whoever starts a second exchange
+    """The state belongs to an exchange that runs."""
+
+
 class Store:
-    """The state file. One writer: the exchange."""
+    """The state file. One writer: the exchange; a second one raises InUse."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
             path /= "exchange.sqlite3"
+        self.lock = path.with_name(f"{path.name}.lock").open("w")
+        try:
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.lock.close()
+            raise InUse(f"{path} is in use by another exchange") from None
         self.connection = sqlite3.connect(path, isolation_level=None)
         self.connection.execute("PRAGMA journal_mode=WAL")
         self.connection.execute("PRAGMA synchronous=NORMAL")
@@ -150,6 +161,7 @@ class Store:
     def close(self) -> None:
         """Release the file."""
         self.connection.close()
+        self.lock.close()
 
 
 def restore_order(venue: Venue, order: Order) -> None:

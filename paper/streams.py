@@ -188,7 +188,9 @@ class Hub:
             self.market.end(stream)
 
     def listen(self, connection: Connection, account: str, listen_key: str, events: frozenset[str]) -> None:
-        """Send the account's futures events to this connection."""
+        """Send the account's futures events to this connection, and no longer those of another."""
+        if connection.account not in {"", account}:
+            self.users[connection.account].discard(connection)
         connection.account, connection.listen_key, connection.events = account, listen_key, events
         self.users[account].add(connection)
 

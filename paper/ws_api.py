@@ -117,6 +117,7 @@ async def _served(server: "Server", call: Call, signed: bytes, address: str, num
     headers: dict[str, str] = {}
     try:
         route = server.admit(call, signed, b"", address, headers)
+        route.check_parameters(call)
     except Refusal as refusal:
         await server.service.settled()
         shown = failed(number, refusal.status, refusal.code, refusal.message)

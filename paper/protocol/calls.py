@@ -130,7 +130,7 @@ PUBLIC, KEYED, SIGNED = "public", "keyed", "signed"
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """How one path is served: who may call, what it weighs, and whether it counts as an order.
+    """How one path is served: who may call, what it weighs, and whether it counts as an order, or several.
 
     `parameters` are all it reads; None where others are ignored. `preparing` is long work in short steps,
     between which others are served.
@@ -140,6 +140,7 @@ class Route:
     security: str = PUBLIC
     weight: int | Callable[[Call], int] = 1
     is_order: bool = False
+    orders: int = 1
     parameters: frozenset[str] | None = None
     preparing: Callable[[Call], Iterator[None]] | None = None
 

@@ -744,7 +744,7 @@ ROUTES: Routes = {
     ("GET", f"{V1}/openOrders"): Route(open_orders, SIGNED, by_symbol(1, 40)),
     ("GET", f"{V1}/allOrders"): Route(all_orders, SIGNED, 5),
     ("DELETE", f"{V1}/allOpenOrders"): Route(cancel_all_orders, SIGNED),
-    ("POST", f"{V1}/batchOrders"): Route(place_batch, SIGNED, 5, is_order=True),
+    ("POST", f"{V1}/batchOrders"): Route(place_batch, SIGNED, 5, is_order=True, orders=MAX_BATCH),
     ("DELETE", f"{V1}/batchOrders"): Route(cancel_batch, SIGNED),
     ("POST", f"{V1}/countdownCancelAll"): Route(countdown, SIGNED, 10),
     ("POST", f"{V1}/algoOrder"): Route(

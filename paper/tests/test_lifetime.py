@@ -175,3 +175,25 @@ def test_a_closed_listen_key_stays_closed_over_a_kill(start_server: StartServer,
     assert first.send("DELETE", "/fapi/v1/listenKey", headers=headers).status == 200
     first.kill()
     assert start_server(*words).send("PUT", "/fapi/v1/listenKey", headers=headers).code == -1125
+
+
+def test_two_exchanges_do_not_share_a_state(start_server: StartServer, tmp_path: Path) -> None:
+    words = ["--state", str(tmp_path / "state"), "--symbols", "BTCUSDT"]
+    first = start_server(*words)
+    first.market("mine", "BUY", "0.001")
+    command = [sys.executable, "-m", "paper", "--port", "0", *words]
+    root = Path(__file__).resolve().parents[2]
+    second = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=20, check=False)
+    assert (second.returncode, second.stdout) == (2, "")
+    assert second.stderr == f"paper exchange: {tmp_path / 'state'} is in use by another exchange\n"
+    assert first.market("mine", "BUY", "0.001").status == 200
+    first.kill()
+    assert len(start_server(*words).ledger("mine")) == 6
+
+
+def test_a_file_that_is_no_state_is_said_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("not a database, but long enough to be read as the head of one" * 20)
+    command = [sys.executable, "-m", "paper", "--port", "0", "--state", str(tmp_path / "state")]
+    root = Path(__file__).resolve().parents[2]
+    ended = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=20, check=False)
+    assert (ended.returncode, ended.stderr) == (2, "paper exchange: file is not a database\n")

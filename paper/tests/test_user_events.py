@@ -237,3 +237,19 @@ async def test_a_closed_listen_key_ends_its_connections_and_nobody_elses(server:
         ]
     assert server.send("PUT", "/fapi/v1/listenKey", headers=headers).code == -1125
     assert server.send("POST", "/fapi/v1/listenKey", headers=headers).json["listenKey"] != mine
+
+
+async def test_a_connection_that_turns_to_another_account_hears_of_that_one_only(server: Wire) -> None:
+    keys = ("told-before", "told-after")
+    names = [
+        server.send("POST", "/fapi/v1/listenKey", headers={"X-MBX-APIKEY": key}).json["listenKey"]
+        for key in keys
+    ]
+    async with listening(server, "/private/ws") as socket:
+        for number, name in enumerate(names):
+            await socket.send_json({"method": "SUBSCRIBE", "params": [name], "id": number})
+            assert json.loads(await socket.receive_str(timeout=2)) == {"result": None, "id": number}
+        for key in keys:
+            await asyncio.to_thread(server.market, key, "BUY", "0.01", newClientOrderId=key)
+        told = await heard(socket, 0.3)
+    assert {event["o"]["c"] for event in told if "o" in event} == {"told-after"}

@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import json
 import time
 
 import pytest
@@ -165,6 +166,21 @@ def test_weights_and_order_counts_are_in_the_headers(server: Wire) -> None:
     before = int(server.send("GET", "/fapi/v1/ticker/24hr?symbol=BTCUSDT").headers["x-mbx-used-weight-1m"])
     after = int(server.send("GET", "/fapi/v1/ticker/24hr").headers["x-mbx-used-weight-1m"])
     assert after - before in {40, 40 - before}  # the minute may have turned between the two
+
+
+def test_a_batch_counts_as_five_orders_of_ten_seconds_and_spot_counts_apart(server: Wire) -> None:
+    key, order = (
+        "wire-count-batch",
+        {"symbol": "BTCUSDT", "side": "BUY", "type": "MARKET", "quantity": "0.01"},
+    )
+    batch = json.dumps([order])
+    told = [
+        server.signed(key, "POST", "/fapi/v1/batchOrders", batchOrders=batch).headers,
+        server.signed(key, "POST", "/api/v3/order", **order).headers,
+        server.signed(key, "POST", "/fapi/v1/order", **order).headers,
+    ]
+    assert [row["x-mbx-order-count-1m"] for row in told] == ["1", "1", "2"]
+    assert [row["x-mbx-order-count-10s"] for row in told][:2] == ["5", "1"]
 
 
 def test_klines_end_with_the_candle_that_is_forming(server: Wire) -> None:
