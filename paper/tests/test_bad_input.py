@@ -316,15 +316,6 @@ async def test_a_malformed_request_over_the_websocket_api_is_answered(server: Wi
         assert (answer["status"], answer["error"]["code"]) == (400, -1100)
 
 
-async def test_an_unread_parameter_over_the_websocket_api_is_refused(server: Wire) -> None:
-    params = server.signed_params("bad-socket", **WORDS, colour="red")
-    async with aiohttp.ClientSession() as session, session.ws_connect(f"{server.url}/ws-fapi/v1") as stream:
-        await stream.send_json({"id": 1, "method": "order.place", "params": params})
-        answer = json.loads(await stream.receive_str(timeout=3))
-    assert (answer["status"], answer["error"]["code"]) == (400, -1104)
-    assert orders(server, "bad-socket") == 0
-
-
 async def test_more_than_ten_requests_a_second_end_a_stream(server: Wire) -> None:
     async with aiohttp.ClientSession() as session, session.ws_connect(f"{server.url}/ws") as stream:
         for number in range(30):
