@@ -228,6 +228,7 @@ class Server:
         try:
             if path not in WS_API_PATHS:
                 hub.subscribe(connection, streams)
+                hub.tell_state(connection, streams)
                 account = self.service.listen_keys.owners.get(listen_key, "")
                 if account:
                     hub.listen(connection, account, listen_key, events)
@@ -242,17 +243,19 @@ class Server:
         async for frame in socket:
             if frame.type is not WSMsgType.TEXT:
                 continue
+            fresh: list[str] = []
+            shown: bytes | None = None
             if path in WS_API_PATHS:
                 shown = await answer_request(self, connection, path, frame.data)
             elif connection.may_ask(time.monotonic()):
-                shown = encoded(answer_control(self.service.hub, connection, frame.data))
-            else:
-                shown = None
+                answer, fresh = answer_control(self.service.hub, connection, frame.data)
+                shown = encoded(answer)
             if shown is None:
                 connection.drop()
                 return
             if shown:
                 connection.send(shown)
+            self.service.hub.tell_state(connection, fresh)
 
 
 class Listener(web.Server):

@@ -148,7 +148,7 @@ class Hub:
     # subscriptions
 
     def subscribe(self, connection: Connection, names: list[str]) -> bool:
-        """Add streams and send each one's present state; false when one of them is not served.
+        """Add streams; false when one of them is no stream's name, or they are too many.
 
         A listen key is a stream too: connectors older than its own address subscribe to it by message.
         """
@@ -164,8 +164,6 @@ class Hub:
                 connection.streams.add(name)
                 self.by_stream[name].add(connection)
                 self.market.begin(stream)
-                if stream.has_state:
-                    self._tell_state(connection, name, stream)
         for listen_key in [name for name in names if name in owners]:
             self.listen(connection, owners[listen_key], listen_key, frozenset())
         return True
@@ -213,10 +211,13 @@ class Hub:
 
     # sending
 
-    def _tell_state(self, connection: Connection, name: str, stream: Stream) -> None:
-        for payload in self._messages(stream):
-            body: Any = {"stream": name, "data": payload} if connection.combined else payload
-            connection.send(orjson.dumps(body))
+    def tell_state(self, connection: Connection, names: list[str]) -> None:
+        """Send the present state of streams just subscribed to."""
+        for name in names:
+            stream = self.parsed.get(name) if name in connection.streams else None
+            for payload in self._messages(stream) if stream is not None and stream.has_state else []:
+                body: Any = {"stream": name, "data": payload} if connection.combined else payload
+                connection.send(orjson.dumps(body))
 
     def _messages(self, stream: Stream) -> list[Payload]:
         payload = self.market.payload(stream)
@@ -316,21 +317,22 @@ def is_stream_path(path: str) -> bool:
     return bool(parts) and parts[0] in {"ws", "stream"}
 
 
-def answer_control(hub: Hub, connection: Connection, text: str) -> dict[str, Any]:
-    """SUBSCRIBE, UNSUBSCRIBE and LIST_SUBSCRIPTIONS."""
+def answer_control(hub: Hub, connection: Connection, text: str) -> tuple[dict[str, Any], list[str]]:
+    """SUBSCRIBE, UNSUBSCRIBE and LIST_SUBSCRIPTIONS: the answer, and the streams to begin after it."""
     try:
         request = orjson.loads(text)
         method, names = request["method"], request.get("params") or []
         number = request.get("id")
     except (ValueError, KeyError, TypeError, AttributeError):
-        return {"error": {"code": 3, "msg": "Invalid JSON"}}
+        return {"error": {"code": 3, "msg": "Invalid JSON"}}, []
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        return {"error": {"code": 2, "msg": "Invalid request: params must be a list of names"}, "id": number}
+        message = "Invalid request: params must be a list of names"
+        return {"error": {"code": 2, "msg": message}, "id": number}, []
     if method == "SUBSCRIBE" and hub.subscribe(connection, names):
-        return {"result": None, "id": number}
+        return {"result": None, "id": number}, names
     if method == "UNSUBSCRIBE":
         hub.unsubscribe(connection, names)
-        return {"result": None, "id": number}
+        return {"result": None, "id": number}, []
     if method == "LIST_SUBSCRIPTIONS":
-        return {"result": sorted(connection.streams), "id": number}
-    return {"error": {"code": 2, "msg": f"Invalid request: {method}"}, "id": number}
+        return {"result": sorted(connection.streams), "id": number}, []
+    return {"error": {"code": 2, "msg": f"Invalid request: {method}"}, "id": number}, []

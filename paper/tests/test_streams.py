@@ -52,12 +52,51 @@ def test_every_form_of_address_is_understood(
 async def test_a_subscription_is_acknowledged_and_fed(server: Wire) -> None:
     async with connected(server, "/market/ws/0") as socket:
         await socket.send_json({"method": "SUBSCRIBE", "params": ["btcusdt@markPrice@1s"], "id": 7})
-        mark, answer = await receive(socket), await receive(socket)
+        answer, mark = await receive(socket), await receive(socket)
         assert answer == {"result": None, "id": 7}
         assert (mark["e"], mark["s"], mark["p"]) == ("markPriceUpdate", "BTCUSDT", "100000.00000000")
         server.pin("BTCUSDT", "100100")
         told = [(await receive(socket))["p"] for _ in range(2)]
         assert told[-1] == "100100.00000000"
+
+
+MARK = "e E s p ap P i r T st ps"
+DAY = "e E s c o h l v q"
+DEPTH = "e E T s U u pu b a"
+STREAMS = {
+    "btcusdt@markPrice": ("markPriceUpdate", MARK),
+    "btcusdt@markPrice@1s": ("markPriceUpdate", MARK),
+    "btcusdt@miniTicker": ("24hrMiniTicker", DAY),
+    "btcusdt@ticker": ("24hrTicker", f"{DAY} p P w Q b B a A O C F L n"),
+    "btcusdt@bookTicker": ("bookTicker", "e E T s u b B a A"),
+    "btcusdt@trade": ("trade", "e E T s p q m t X"),
+    "btcusdt@aggTrade": ("aggTrade", "e E T s p q nq m a f l"),
+    "btcusdt@kline_1m": ("kline", "e E s k"),
+    "btcusdt_perpetual@continuousKline_1m": ("continuous_kline", "e E ps ct k"),
+    "btcusdt@depth": ("depthUpdate", DEPTH),
+    "btcusdt@depth@100ms": ("depthUpdate", DEPTH),
+    "btcusdt@depth5": ("depthUpdate", DEPTH),
+    "btcusdt@depth10@250ms": ("depthUpdate", DEPTH),
+    "btcusdt@depth20@500ms": ("depthUpdate", DEPTH),
+    "!bookTicker": ("bookTicker", "e E T s u b B a A"),
+    "!markPrice@arr": ("markPriceUpdate", MARK),
+    "!markPrice@arr@1s": ("markPriceUpdate", MARK),
+    "!miniTicker@arr": ("24hrMiniTicker", DAY),
+    "!ticker@arr": ("24hrTicker", f"{DAY} p P w Q b B a A O C F L n"),
+}
+
+
+@pytest.mark.parametrize("name", STREAMS)
+async def test_every_stream_of_the_contract_says_what_it_promises(server: Wire, name: str) -> None:
+    event, names = STREAMS[name]
+    async with connected(server, "/market/ws/0") as socket:
+        await socket.send_json({"method": "SUBSCRIBE", "params": [name], "id": 1})
+        assert await receive(socket) == {"result": None, "id": 1}
+        server.pin("BTCUSDT", "100100")
+        told = await receive(socket)
+    rows = told if "@arr" in name else [told]
+    assert [(row["e"], set(row)) for row in rows] == [(event, set(names.split()))] * len(rows)
+    assert name == "!bookTicker" or "BTCUSDT" in {row.get("s", row.get("ps")) for row in rows}
 
 
 async def test_combined_streams_name_their_stream(server: Wire) -> None:
