@@ -4,6 +4,8 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 MINUTE = 60
+FIVE_MINUTES = 300
+FUNDING_REQUESTS = 500
 TEN_SECONDS = 10
 ORDERS_PER_MINUTE = 1200
 ORDERS_PER_TEN_SECONDS = 300
@@ -70,6 +72,9 @@ class Limits:
     bans: dict[str, Ban] = field(default_factory=dict)
     weights: defaultdict[str, Window] = field(default_factory=lambda: defaultdict(lambda: Window(MINUTE)))
     orders: dict[str, tuple[Window, Window]] = field(default_factory=dict)
+    funding: defaultdict[str, Window] = field(
+        default_factory=lambda: defaultdict(lambda: Window(FIVE_MINUTES))
+    )
 
     def weigh(self, address: str, weight: int, now: float, *, is_spot: bool = False) -> int:
         """Count a request, futures and spot apart; the weight used this minute, else Exceeded."""
@@ -86,6 +91,13 @@ class Limits:
             )
             raise Exceeded(-1003, message, window.left(now))
         return used
+
+    def count_funding(self, address: str, now: float) -> None:
+        """Count a request for funding rates, which have a pool of their own; Exceeded when it is empty."""
+        window = self.funding[address]
+        if window.add(1, now) > FUNDING_REQUESTS and self.weight_limit:
+            message = f"Too many requests; current limit is {FUNDING_REQUESTS} requests per 5 minutes."
+            raise Exceeded(-1003, message, window.left(now))
 
     def _note_ignored(self, address: str, slot: int, now: float) -> None:
         ban = self.bans.setdefault(address, Ban())

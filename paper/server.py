@@ -117,6 +117,8 @@ class Server:
         self.service.traffic.count(f"{call.method} {call.path}", now)
         used = self.service.limits.weigh(address, route.weigh(call), now, is_spot=is_spot)
         headers["X-MBX-USED-WEIGHT-1M"] = str(used)
+        if route.is_funding:
+            self.service.limits.count_funding(address, now)
         if route.security == SIGNED:
             call.accept(auth.authenticate(call, query, body))
             auth.check_permission(call)

@@ -132,8 +132,8 @@ PUBLIC, KEYED, SIGNED = "public", "keyed", "signed"
 class Route:
     """How one path is served: who may call, what it weighs, and whether it counts as an order, or several.
 
-    `parameters` are all it reads; None where others are ignored. `preparing` is long work in short steps,
-    between which others are served.
+    `is_funding` counts it in the pool of funding rates. `parameters` are all it reads; None where others are
+    ignored. `preparing` is long work in short steps, between which others are served.
     """
 
     answer: Answer
@@ -141,6 +141,7 @@ class Route:
     weight: int | Callable[[Call], int] = 1
     is_order: bool = False
     orders: int = 1
+    is_funding: bool = False
     parameters: frozenset[str] | None = None
     preparing: Callable[[Call], Iterator[None]] | None = None
 

@@ -197,3 +197,14 @@ def test_a_file_that_is_no_state_is_said_in_one_line(tmp_path: Path) -> None:
     root = Path(__file__).resolve().parents[2]
     ended = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=20, check=False)
     assert (ended.returncode, ended.stderr) == (2, "paper exchange: file is not a database\n")
+
+
+def test_it_runs_without_the_desk() -> None:
+    """Nothing of the desk, and no Django, is needed, not even to be importable."""
+    gone = ["django", "celery", "redis", "project", "desk", "trading", "accounts", "alerts", "exchange"]
+    code = f"import sys; sys.modules.update(dict.fromkeys({gone})); import paper.__main__ as m; m.parser()"
+    root = Path(__file__).resolve().parents[2]
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")

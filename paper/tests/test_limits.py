@@ -28,3 +28,14 @@ def test_without_a_limit_everything_is_counted_and_nothing_refused() -> None:
     limits = Limits(0)
     assert limits.weigh("a", 10_000, now=1.0) == 10_000
     assert [limits.count_order("one", now=1.0) for _ in range(301)][-1] == (301, 301)
+
+
+def test_funding_rates_have_a_pool_of_five_minutes() -> None:
+    limits = Limits(2400)
+    for _ in range(500):
+        limits.count_funding("a", now=301.0)
+    with pytest.raises(Exceeded) as refused:
+        limits.count_funding("a", now=310.0)
+    assert (refused.value.code, refused.value.status, refused.value.retry_after_seconds) == (-1003, 429, 290)
+    limits.count_funding("b", now=310.0)
+    limits.count_funding("a", now=600.0)

@@ -227,10 +227,22 @@ def test_administration_needs_its_secret(server: Wire) -> None:
     assert server.send("GET", "/fapi/v1/premiumIndex?symbol=BTCUSDT").json["markPrice"] == "100000.00000000"
 
 
-def test_the_status_page_shows_accounts_and_positions(server: Wire) -> None:
+def test_the_status_page_shows_accounts_positions_prices_requests_and_faults(server: Wire) -> None:
     server.market("wire-page", "BUY", "0.01")
+    fault = {"kind": "delay", "account": "<script>", "endpoint": "GET /fapi/v1/time", "count": 7}
+    server.admin("POST", "/paper/faults", **fault)
     page = server.send("GET", "/").text
-    assert "wire-page BTCUSDT BOTH" in page
+    for shown in (
+        "<td>wire-page</td>",
+        "<td>wire-page BTCUSDT BOTH</td>",
+        "<td>BTCUSDT</td><td>100000.00</td>",
+        "<dt>requests a second</dt>",
+        "<td>POST /fapi/v1/order</td>",
+        "<td>127.0.0.1</td>",
+        "<td>delay</td><td>GET /fapi/v1/time</td><td>&lt;script&gt;</td><td>*</td><td>0 of 7</td>",
+    ):
+        assert shown in page
+    assert "<script" not in page
     assert "://" not in page
 
 
