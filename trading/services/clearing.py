@@ -1,4 +1,7 @@
-"""Clearing: the stops of a closed position are taken away, once the exchange itself says that it is flat."""
+"""Clearing: the stops of a closed position are taken away, once the exchange itself says that it is flat.
+
+What is left there may be a stranger's share: our stop would close it.
+"""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -45,15 +48,7 @@ def _leave(positions: Sequence[Position]) -> None:
 
 
 def _may_go(position: Position, read: Mapping[int, Sequence[PositionReport]]) -> bool:
-    return (
-        position.market == Market.SPOT or pictures.is_flat(position, read) or _is_only_foreign(position, read)
-    )
-
-
-def _is_only_foreign(position: Position, read: Mapping[int, Sequence[PositionReport]]) -> bool:
-    """What is open is the stranger's share we knew of; our stop would close it."""
-    report = pictures.position_report(read.get(position.account_id, ()), position)
-    return report is not None and report.quantity <= position.foreign_quantity
+    return position.market == Market.SPOT or pictures.is_flat(position, read)
 
 
 def _is_held(position: Position, read: Mapping[int, Sequence[PositionReport]]) -> bool:

@@ -3,8 +3,8 @@
 1. The intent (`closing_for`, or `reduction` for a part) is committed first and kept until it is carried out.
 2. At most one EXIT of a position is alive: a unique index says so, whoever asks. An exit whose outcome is
    unknown is resolved before the next one is made.
-3. An exit never exceeds what our fills hold nor what the exchange says is open; a read that failed only
-   takes the second bound away, because reduce-only keeps it at the exchange.
+3. An exit never exceeds what our fills hold nor what the exchange says is open beside a stranger's share; a
+   read that failed only takes the second bound away, because reduce-only keeps it at the exchange.
 4. Nothing that refuses entries is asked here.
 """
 
@@ -185,17 +185,17 @@ def _order_exits(
     bells = Bells()
     with transaction.atomic():
         for position in lock_many(position.pk for position in ready):
-            if position.is_closing and position.status == PositionStatus.OPEN:
-                bells.add(_order_exit(position, _open_quantity(position, read), now))
+            open_quantity = _open_quantity(position, read)
+            if position.is_closing and position.status == PositionStatus.OPEN and open_quantity:
+                bells.add(_order_exit(position, open_quantity, now))
     return bells
 
 
 def _open_quantity(position: Position, read: Mapping[int, Sequence[PositionReport]]) -> Decimal:
-    """What may be sold: our fills, and no more than the exchange says is open where it could be read."""
+    """What may be sold: our fills, and no more than is ours at the exchange where it could be read."""
     if position.market == Market.SPOT or position.account_id not in read:
         return position.quantity
-    report = pictures.position_report(read[position.account_id], position)
-    return min(position.quantity, report.quantity) if report else Decimal(0)
+    return min(position.quantity, pictures.our_share(read[position.account_id], position))
 
 
 def _order_exit(position: Position, open_quantity: Decimal, now: datetime) -> Bells:

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from datetime import datetime
+from decimal import Decimal
 from typing import TypeVar
 
 import structlog
@@ -15,6 +16,7 @@ from exchange.port import ExchangeGateway, FillReport, Market, MarkPrice, OrderR
 from trading.models import Position
 
 READ_SECONDS = 8.0
+ZERO = Decimal(0)
 
 Key = TypeVar("Key", bound=Hashable)
 Picture = TypeVar("Picture")
@@ -76,17 +78,23 @@ def _perpetual(position: Position) -> str:
 
 
 def position_report(reports: Sequence[PositionReport], position: Position) -> PositionReport | None:
-    """The exchange's position behind ours; None when the exchange is flat there."""
+    """The exchange's position behind ours, a stranger's share in it; None when the exchange is flat there."""
     for report in reports:
         if report.symbol == position.symbol and report.is_long == position.is_long and report.quantity > 0:
             return report
     return None
 
 
+def our_share(reports: Sequence[PositionReport], position: Position) -> Decimal:
+    """What the exchange holds beyond the stranger's share we know of."""
+    report = position_report(reports, position)
+    return max(ZERO, report.quantity - position.foreign_quantity) if report else ZERO
+
+
 def is_flat(position: Position, read: Mapping[int, Sequence[PositionReport]]) -> bool:
-    """Whether a successful reading shows no position of ours; False for what was not read."""
+    """Whether a successful reading shows nothing of ours; False for what was not read."""
     reports = read.get(position.account_id)
-    return reports is not None and position_report(reports, position) is None
+    return reports is not None and not our_share(reports, position)
 
 
 def _read_all(

@@ -19,9 +19,10 @@ from alerts.services import clear_alert, raise_alert
 from exchange.budget import Priority, priority
 from exchange.errors import GatewayError
 from exchange.loop import IoLoop
-from exchange.port import ExchangeGateway, FillReport, Market, OrderReport, OrderSide, ReportStatus
+from exchange.port import ExchangeGateway, FillReport, Market, OrderReport, ReportStatus
 from trading.domain.states import ExpireCode, OrderPurpose, OrderStatus
 from trading.models import Fill, Order
+from trading.services import pictures
 from trading.services.bells import Bells
 from trading.services.execution import recording
 from trading.services.fills import record_fills
@@ -132,11 +133,9 @@ async def _fills(order: Order, gateway: ExchangeGateway, report: OrderReport) ->
 
 
 async def _is_open(order: Order, gateway: ExchangeGateway) -> bool:
-    if not _is_full_close(order):
+    if order.position is None or not _is_full_close(order):
         return False
-    is_long = order.side == OrderSide.SELL
-    held = await gateway.fetch_positions()
-    return any(one.symbol == order.symbol and one.is_long == is_long for one in held)
+    return pictures.our_share(await gateway.fetch_positions(), order.position) > 0
 
 
 def _conclude(order: Order, look: Look, now: datetime) -> Bells:

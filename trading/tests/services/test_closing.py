@@ -9,18 +9,20 @@ from django.db import IntegrityError, transaction
 from pytest_django import Settings
 
 from alerts.models import Alert
-from exchange.port import Market
+from exchange.port import Market, OrderSide
 from tests.processes import PaperExchange
 from trading.domain.states import CloseReason, OrderPurpose, OrderStatus, PositionStatus
 from trading.models import Order, Position
 from trading.services import execution
 from trading.services.bells import Bells
 from trading.services.closing import continue_closing, request_close, request_closes, settle_flat
+from trading.services.execution import claiming
 from trading.services.intents import intend_close
 from trading.services.orders import new_exit
 from trading.tests.services.holding import (
     ZERO,
     answer,
+    at_exchange,
     cancel_elsewhere,
     codes_of,
     enter,
@@ -29,11 +31,14 @@ from trading.tests.services.holding import (
     hold,
     orders_of,
     pinned_mark,
+    read_fills,
     sell_elsewhere,
     stops_there,
+    stranger,
     visit,
 )
 from trading.tests.services.journey import WEATHER, now
+from trading.tests.services.sending import lapse, look_up
 
 pytestmark = pytest.mark.django_db
 
@@ -112,6 +117,37 @@ def test_an_exit_is_capped_to_what_the_exchange_says_is_open() -> None:
     request_close(position.pk, reason=CloseReason.MANUAL, now=now())
     (order,) = exits_of(position)
     assert order.quantity == position.quantity - Decimal("0.010")
+
+
+def beside_a_stranger(share: Decimal) -> Position:
+    """A long of ours on a symbol where somebody else is long as well."""
+    position = hold()
+    at_exchange(position, stranger(position, OrderSide.BUY, share))
+    read_fills(position)
+    assert fresh(position).foreign_quantity == share
+    return position
+
+
+@pytest.mark.parametrize("left", [ZERO, Decimal("0.010")])
+def test_an_exit_never_reaches_into_a_strangers_share(left: Decimal) -> None:
+    share = Decimal("0.020")
+    position = beside_a_stranger(share)
+    sell_elsewhere(position, position.quantity - left)  # as our own stop whose executions nobody told us
+    close(position)
+    closed = visit(position, after_seconds=2)
+    assert [order.quantity for order in exits_of(closed)] == ([left] if left else [])
+    assert [held.quantity for held in held_there(position.account)] == [share]
+    assert closed.status == PositionStatus.CLOSED
+
+
+def test_a_strangers_share_is_no_word_that_our_exit_never_arrived() -> None:
+    position = beside_a_stranger(Decimal("0.020"))
+    bells = request_close(position.pk, reason=CloseReason.MANUAL, now=now())
+    (order,) = claiming.mark_submitted(claiming.claim(bells.exits))
+    lapse(order)
+    sell_elsewhere(position, position.quantity)
+    look_up(order)
+    assert (order.status, order.looks) == (OrderStatus.UNKNOWN, 1)
 
 
 def test_v16_a_failed_read_closes_nothing_in_our_rows_and_stops_no_exit(exchange: PaperExchange) -> None:
