@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import contextlib
 import gc
+import math
 import resource
 import signal
 import sqlite3
@@ -25,6 +26,7 @@ from paper.feeds.candles import INTERVALS_MS, MINUTE_MS
 from paper.feeds.feed import DataMissing, Feed
 from paper.feeds.replay import ReplayFeed, open_replay
 from paper.feeds.synthetic import SyntheticFeed
+from paper.protocol.calls import NUMBER, WHOLE
 from paper.server import Listener, Server
 from paper.service import Options, Service
 from paper.store import Store
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from paper.feeds.live import LiveFeed
 
 LIVE = "live"
+HIGHEST_PORT = 65_535
 LEAST_SLEEP_SECONDS = 0.01
 TICK_SECONDS = 1.0
 MOST_TICKS_PER_SECOND = 20
@@ -44,28 +47,56 @@ def _moment_ms(text: str) -> int:
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
+def _amount(text: str) -> Decimal:
+    """A quantity of money: an exact number, not negative."""
+    if not NUMBER.fullmatch(text) or text.startswith("-"):
+        raise ValueError(text)
+    return Decimal(text)
+
+
+def _pace(text: str) -> float:
+    """How many times faster than the feed's own pace: above zero."""
+    if not 0 < float(text) < math.inf:
+        raise ValueError(text)
+    return float(text)
+
+
+def _count(text: str) -> int:
+    """A whole number from zero on."""
+    if not WHOLE.fullmatch(text) or int(text) < 0:
+        raise ValueError(text)
+    return int(text)
+
+
+def _port(text: str) -> int:
+    """A port: the event loop would quietly take 70000 for 4464."""
+    if _count(text) > HIGHEST_PORT:
+        raise ValueError(text)
+    return int(text)
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     parse = argparse.ArgumentParser(prog="paper", description="A paper exchange that speaks Binance USDⓈ-M.")
     add = parse.add_argument
     add("--host", default="127.0.0.1")
-    add("--port", type=int, default=18080, help="0 takes a free port and prints it")
+    add("--port", type=_port, default=18080, help="0 takes a free port and prints it")
     add("--feed", choices=("synthetic", "replay", "live"), default="synthetic")
     add("--data", type=Path, help="folder of candle files for the replay feed")
     add("--live-url", default="", help="read the live feed's prices from this server instead")
     add("--symbols", default="", help="comma separated; all of the table or folder by default")
-    add("--invent-symbols", type=int, default=0, help="so many more symbols with invented prices")
+    add("--invent-symbols", type=_count, default=0, help="so many more symbols with invented prices")
     add("--timeframe", choices=tuple(INTERVALS_MS), default="1m", help="candles that drive the replay")
     add("--start", type=_moment_ms, default=0, help="ISO moment the replay starts at")
     add("--warmup-days", type=float, default=8.3, help="past left before a replay without --start")
-    add("--speed", type=float, default=1.0)
+    add("--speed", type=_pace, default=1.0)
     add("--seed", type=int, default=7)
     add("--state", type=Path, help="file that survives a restart; without it everything is forgotten")
-    add("--deposit", type=Decimal, default=Decimal(10_000), help="USDT of futures margin of a new account")
-    add("--spot-deposit", type=Decimal, default=Decimal(10_000), help="USDT of spot balance of a new account")
+    add("--deposit", type=_amount, default=Decimal(10_000), help="USDT of futures margin of a new account")
+    add("--spot-deposit", type=_amount, default=Decimal(10_000), help="USDT of spot balance of a new account")
     add("--lockstep", action="store_true", help="the feed moves only by POST /paper/advance")
     add("--admin-secret", default="", help="asked for in X-Paper-Secret by every /paper/ call")
-    add("--weight-limit", type=int, default=2400, help="request weight a minute and address; 0 is off")
+    add("--weight-limit", type=_count, default=2400, help="request weight a minute and address; 0 is off")
     add("--tls-cert", type=Path, help="certificate of an encrypted listener, with --tls-key")
     add("--tls-key", type=Path)
     add("--faults", type=Path, help="JSON file of fault rules active from the start")

@@ -19,7 +19,7 @@ from paper.estrangement import estrange
 from paper.fault_rules import AT_ONCE, DISCONNECT, EXPIRE, MISMATCH, read_rules
 from paper.faults import Faults
 from paper.feeds.candles import Candle, opening
-from paper.feeds.feed import Feed
+from paper.feeds.feed import DataMissing, Feed
 from paper.limits import Limits
 from paper.protocol.market_streams import MarketStreams
 from paper.protocol.shapes import Fields
@@ -75,6 +75,7 @@ class Service:
         self.listen_keys = ListenKeys()
         if store is not None:
             store.load(exchange.venue)
+            self._check_priced()
             self._recall(store.meta())
         exchange.venue.publish = self._publish
         exchange.conditional.reject_trigger = self.faults.rejects_trigger
@@ -273,6 +274,18 @@ class Service:
             "countdowns": countdowns,
         }
         return {name: orjson.dumps(value).decode() for name, value in values.items()}
+
+    def _check_priced(self) -> None:
+        """DataMissing when something open is of a symbol this feed has no prices of."""
+        held: set[str] = set()
+        for portfolio in self.exchange.venue.portfolios.values():
+            held |= {position.symbol for position in portfolio.open_positions()}
+            held |= {order.symbol for order in portfolio.open_orders.values()}
+            held |= {order.symbol for order in portfolio.open_conditionals.values()}
+            held |= {order.symbol for order in portfolio.open_spot_orders.values()}
+        unpriced = sorted(held - self.feed.symbols)
+        if unpriced:
+            raise DataMissing(f"the state holds what this feed has no prices of: {', '.join(unpriced)}")
 
     def _recall(self, meta: dict[str, str]) -> None:
         """Take up what `_news` kept; symbols that are no longer served are left out."""

@@ -62,23 +62,12 @@ class SpotMarket:
         self, portfolio: Portfolio, request: NewSpotOrder, tampering: Tampering = UNTOUCHED
     ) -> SpotOrder:
         """Accept and match an order, or raise Refusal with nothing changed."""
-        instrument = self.venue.spot_instrument(request.symbol)
-        filters.check_client_id(request.client_order_id)
-        known = portfolio.spot_by_client_id.get(request.client_order_id) if request.client_order_id else None
-        if known is not None and known.order_id in portfolio.open_spot_orders:
-            raise Refusal(-2010, "Duplicate order sent.")
-        if request.quote_quantity:
-            request.quantity = self._for_quote(instrument, request)
-        self._check_filters(instrument, request)
-        waits = request.type in STOP_TYPES
-        if waits:
-            self._check_stop(request)
-        fills = [] if waits else self._matched(instrument, request)
+        instrument, waits = self.venue.spot_instrument(request.symbol), request.type in STOP_TYPES
+        fills = self.admit(portfolio, request)
         if tampering.fraction is not None:
             fills = [
                 (price, rounded(q * tampering.fraction, instrument.step, ROUND_FLOOR)) for price, q in fills
             ]
-        self._check_balance(portfolio, instrument, request, fills)
         order = self._accept(portfolio, instrument, request, working=not waits)
         if tampering.hold_ms and not waits:
             order.hold_until_ms = self.venue.now_ms + tampering.hold_ms
@@ -89,6 +78,27 @@ class SpotMarket:
         else:
             self._execute(portfolio, instrument, order, [entry for entry in fills if entry[1]])
         return order
+
+    def admit(self, portfolio: Portfolio, request: NewSpotOrder) -> list[tuple[Decimal, Decimal]]:
+        """The prices and quantities an order would be filled with at once, or raise Refusal.
+
+        Nothing is placed; the quantity a `quote_quantity` pays for is filled in.
+        """
+        instrument = self.venue.spot_instrument(request.symbol)
+        filters.check_client_id(request.client_order_id)
+        known = portfolio.spot_by_client_id.get(request.client_order_id) if request.client_order_id else None
+        if known is not None and known.order_id in portfolio.open_spot_orders:
+            raise Refusal(-2010, "Duplicate order sent.")
+        if request.quote_quantity:
+            request.quantity = self._for_quote(instrument, request)
+        self._check_filters(instrument, request)
+        if request.type in STOP_TYPES:
+            self._check_stop(request)
+            fills = []
+        else:
+            fills = self._matched(instrument, request)
+        self._check_balance(portfolio, instrument, request, fills)
+        return fills
 
     def _for_quote(self, instrument: Instrument, request: NewSpotOrder) -> Decimal:
         """The quantity that much quote buys or needs sold, walking the book."""

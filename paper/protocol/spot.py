@@ -258,6 +258,8 @@ def read_order(call: Call) -> NewSpotOrder:
         raise refuse(-1116)
     if side not in {BUY, SELL}:
         raise refuse(-1117)
+    if call.text("trailingDelta"):
+        raise Refusal(-2010, "Trailing stop orders are not supported for this symbol.")
     order = NewSpotOrder(
         symbol=call.need("symbol"),
         side=side,
@@ -322,13 +324,17 @@ def _fill_row(row: Row) -> Fields:
     }
 
 
-def place_order(call: Call) -> Json:
-    """POST order: ACK, RESULT or FULL with the fills."""
-    request = read_order(call)
-    default = "FULL" if request.type in {MARKET, "LIMIT"} else "ACK"
+def _response_type(call: Call) -> str:
+    default = "FULL" if call.text("type").upper() in {MARKET, "LIMIT"} else "ACK"
     kind = call.text("newOrderRespType", default).upper()
     if kind not in {"ACK", "RESULT", "FULL"}:
         raise refuse(-1136)
+    return kind
+
+
+def place_order(call: Call) -> Json:
+    """POST order: ACK, RESULT or FULL with the fills."""
+    request, kind = read_order(call), _response_type(call)
     order = call.service.exchange.spot.place(call.portfolio, request, call.service.faults.tampering(call))
     instrument = call.service.exchange.venue.spot_instrument(order.symbol)
     fields = head(order, instrument) | {"transactTime": order.update_ms}
@@ -342,8 +348,9 @@ def place_order(call: Call) -> Json:
 
 
 def test_order(call: Call) -> Json:
-    """POST order/test: the shape is checked, nothing happens."""
-    read_order(call)
+    """POST order/test: refused as the order itself would be, and nothing happens."""
+    _, request = _response_type(call), read_order(call)
+    call.service.exchange.spot.admit(call.portfolio, request)
     return {}
 
 
@@ -382,6 +389,8 @@ def cancel_order(call: Call) -> Json:
 def open_orders(call: Call) -> Json:
     """GET openOrders."""
     venue, wanted = call.service.exchange.venue, call.text("symbol")
+    if wanted:
+        venue.spot_instrument(wanted)
     found = [o for o in call.portfolio.open_spot_orders.values() if wanted in {"", o.symbol}]
     return [queried(order, venue.spot_instrument(order.symbol)) for order in found]
 
@@ -480,7 +489,9 @@ ROUTES: Routes = {
     ("GET", f"{V3}/aggTrades"): Route(aggregate_fills, weight=4),
     ("GET", f"{V3}/account"): Route(account, SIGNED, 20),
     ("POST", f"{V3}/order"): Route(place_order, SIGNED, 1, is_order=True, parameters=ORDER_READS),
-    ("POST", f"{V3}/order/test"): Route(test_order, SIGNED),
+    ("POST", f"{V3}/order/test"): Route(
+        test_order, SIGNED, parameters=ORDER_READS | {"computeCommissionRates"}
+    ),
     ("GET", f"{V3}/order"): Route(query_order, SIGNED, 4),
     ("DELETE", f"{V3}/order"): Route(cancel_order, SIGNED),
     ("GET", f"{V3}/openOrders"): Route(open_orders, SIGNED, by_symbol(6, 80)),

@@ -260,9 +260,32 @@ def test_a_tested_order_is_refused_as_the_order_itself(
     assert orders(server, key) == 0
 
 
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (WORDS | {"quantity": "0"}, -1013),
+        (WORDS | {"quantity": "3"}, -2010),
+        (WORDS | {"side": "SELL"}, -2010),
+        (WORDS | {"newOrderRespType": "LONG"}, -1136),
+        (WORDS | {"color": "red"}, -1104),
+        (WORDS | {"trailingDelta": "100"}, -2010),
+        (LIMITED | {"price": "1"}, -1013),
+    ],
+)
+def test_a_tested_spot_order_is_refused_as_the_order_itself(
+    server: Wire, words: dict[str, str], code: int
+) -> None:
+    tested = server.signed("tested-spot", "POST", "/api/v3/order/test", **words)
+    placed = server.signed("tested-spot", "POST", "/api/v3/order", **words)
+    assert (tested.status, tested.code) == (400, code)
+    assert tested.json == placed.json
+    assert orders(server, "tested-spot") == 0
+
+
 def test_a_tested_order_that_would_be_accepted_is_not_placed(server: Wire) -> None:
-    answer = server.signed("tested-good", "POST", "/fapi/v1/order/test", **WORDS)
-    assert (answer.status, answer.json) == (200, {})
+    for path in ("/fapi/v1/order/test", "/api/v3/order/test"):
+        answer = server.signed("tested-good", "POST", path, **WORDS)
+        assert (answer.status, answer.json) == (200, {})
     assert orders(server, "tested-good") == 0
 
 

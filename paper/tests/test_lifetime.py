@@ -6,9 +6,19 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
 from paper.feeds.candles import MINUTE_MS
 from paper.tests.conftest import SECRET, StartServer, launch
 from paper.tests.test_feeds import HEADER, candle_lines
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run_paper(*words: str) -> subprocess.CompletedProcess[str]:
+    """The exchange, when it is not expected to start."""
+    command = [sys.executable, "-m", "paper", "--port", "0", *words]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=20, check=False)
 
 
 def test_what_was_accepted_survives_a_kill(start_server: StartServer, tmp_path: Path) -> None:
@@ -94,9 +104,7 @@ def test_too_much_weight_is_refused_with_a_time_to_return() -> None:
 
 def test_a_taken_port_is_said_in_one_line(start_server: StartServer) -> None:
     port = start_server("--symbols", "BTCUSDT").url.rsplit(":", 1)[1]
-    command = [sys.executable, "-m", "paper", "--port", port, "--symbols", "BTCUSDT"]
-    root = Path(__file__).resolve().parents[2]
-    ended = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=20, check=False)
+    ended = run_paper("--port", port, "--symbols", "BTCUSDT")
     assert ended.returncode == 2
     assert ended.stderr.startswith("paper exchange: ")
     assert len(ended.stderr.strip().splitlines()) == 1
@@ -181,9 +189,7 @@ def test_two_exchanges_do_not_share_a_state(start_server: StartServer, tmp_path:
     words = ["--state", str(tmp_path / "state"), "--symbols", "BTCUSDT"]
     first = start_server(*words)
     first.market("mine", "BUY", "0.001")
-    command = [sys.executable, "-m", "paper", "--port", "0", *words]
-    root = Path(__file__).resolve().parents[2]
-    second = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=20, check=False)
+    second = run_paper(*words)
     assert (second.returncode, second.stdout) == (2, "")
     assert second.stderr == f"paper exchange: {tmp_path / 'state'} is in use by another exchange\n"
     assert first.market("mine", "BUY", "0.001").status == 200
@@ -193,9 +199,7 @@ def test_two_exchanges_do_not_share_a_state(start_server: StartServer, tmp_path:
 
 def test_a_file_that_is_no_state_is_said_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("not a database, but long enough to be read as the head of one" * 20)
-    command = [sys.executable, "-m", "paper", "--port", "0", "--state", str(tmp_path / "state")]
-    root = Path(__file__).resolve().parents[2]
-    ended = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=20, check=False)
+    ended = run_paper("--state", str(tmp_path / "state"))
     assert (ended.returncode, ended.stderr) == (2, "paper exchange: file is not a database\n")
 
 
@@ -208,3 +212,36 @@ def test_it_runs_without_the_desk() -> None:
         [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False
     )
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_a_state_with_positions_without_prices_is_not_taken_up(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    state = ("--state", str(tmp_path / "state"))
+    first = start_server(*state, "--symbols", "BTCUSDT,SOLUSDT")
+    first.market("left", "BUY", "1", symbol="SOLUSDT")
+    first.kill()
+    ended = run_paper(*state, "--symbols", "BTCUSDT")
+    message = "paper exchange: the state holds what this feed has no prices of: SOLUSDT\n"
+    assert (ended.returncode, ended.stderr) == (2, message)
+    again = start_server(*state, "--symbols", "BTCUSDT,SOLUSDT")
+    assert len(again.signed("left", "GET", "/fapi/v3/positionRisk").json) == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--speed", "0"),
+        ("--speed", "inf"),
+        ("--deposit", "-1"),
+        ("--deposit", "NaN"),
+        ("--spot-deposit", "much"),
+        ("--weight-limit", "-1"),
+        ("--port", "-1"),
+        ("--port", "70000"),
+    ],
+)
+def test_a_word_of_the_command_line_that_means_nothing_is_refused(words: tuple[str, str]) -> None:
+    ended = run_paper(*words)
+    assert ended.returncode == 2
+    assert "Traceback" not in ended.stderr
