@@ -1,20 +1,20 @@
 """Closing: one intent in the position's row, one live EXIT order, tried again until the exchange is flat.
 
 1. The intent (`closing_for`, or `reduction` for a part) is committed first and kept until it is carried out.
-2. At most one EXIT of a position is alive: a unique index says so, whoever asks. An exit whose outcome is
-   unknown is resolved before the next one is made.
+2. At most one EXIT of a position is alive: a unique index says so, whoever asks. An exit whose outcome or
+   executions are unknown is resolved before the next one is made.
 3. An exit never exceeds what our fills hold nor what the exchange says is open beside a stranger's share; a
    read that failed only takes the second bound away, because reduce-only keeps it at the exchange.
 4. Nothing that refuses entries is asked here.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 
 import structlog
 from django.db import IntegrityError, transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 from alerts.models import Severity
 from alerts.services import raise_alert
@@ -141,12 +141,8 @@ def _is_verified(position: Position) -> bool:
 
 
 def _is_free(position: Position, bells: Bells, now: datetime) -> bool:
-    """Whether the next attempt may be made now; else what has to happen first is rung or waited for.
-
-    An exit that ended with executions still unread may have sold all of it: the next one waits for them.
-    """
-    unsettled = Q(status__in=OPEN) | Q(fills_complete=False)
-    live = Order.objects.filter(unsettled, position=position, purpose=OrderPurpose.EXIT).first()
+    """Whether the next attempt may be made now; else what has to happen first is rung or waited for."""
+    live = _unsettled_exits([position.pk]).first()
     if live is not None:
         if live.status == OrderStatus.PENDING:
             bells.exits.append(live.pk)
@@ -161,6 +157,12 @@ def _is_free(position: Position, bells: Bells, now: datetime) -> bool:
         return True
     look_again(position, wait_until)
     return False
+
+
+def _unsettled_exits(position_ids: Iterable[int]) -> QuerySet[Order]:
+    """Exits alive, or ended with executions still unread: they may have sold all that is wanted sold."""
+    unsettled = Q(status__in=OPEN) | Q(fills_complete=False)
+    return Order.objects.filter(unsettled, position__in=position_ids, purpose=OrderPurpose.EXIT)
 
 
 def _locking_stops(position: Position) -> list[int]:
@@ -181,12 +183,18 @@ def _wait_until(position: Position) -> datetime | None:
 def _order_exits(
     ready: Sequence[Position], read: Mapping[int, Sequence[PositionReport]], now: datetime
 ) -> Bells:
-    """Commit the next EXIT of each position in one transaction; none where another came to life meanwhile."""
+    """Commit the next EXIT of each position in one transaction; none where there was another meanwhile."""
     bells = Bells()
     with transaction.atomic():
-        for position in lock_many(position.pk for position in ready):
+        locked = lock_many(position.pk for position in ready)
+        unsettled = _unsettled_exits(position.pk for position in locked)
+        busy = set(unsettled.values_list("position_id", flat=True))
+        for position in locked:
+            if not position.is_closing or position.status != PositionStatus.OPEN:
+                continue
+            look_again(position, now + LONGEST_RETRY)
             open_quantity = _open_quantity(position, read)
-            if position.is_closing and position.status == PositionStatus.OPEN and open_quantity:
+            if open_quantity and position.pk not in busy:
                 bells.add(_order_exit(position, open_quantity, now))
     return bells
 
@@ -209,7 +217,6 @@ def _order_exit(position: Position, open_quantity: Decimal, now: datetime) -> Be
             order.save()
     except IntegrityError:
         return Bells()  # another exit lives: the unique index has the last word
-    look_again(position, now + LONGEST_RETRY)
     log.info(
         "exit_ordered", client_order_id=order.client_order_id, reason=order.reason, quantity=str(quantity)
     )

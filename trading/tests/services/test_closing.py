@@ -1,19 +1,20 @@
 """One closer a position: the intent in the row, one live exit, tried again until the exchange is flat."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from django.db import IntegrityError, transaction
 from pytest_django import Settings
 
 from alerts.models import Alert
-from exchange.port import Market, OrderSide
+from exchange.port import Market, OrderSide, PositionReport
 from tests.processes import PaperExchange
 from trading.domain.states import CloseReason, OrderPurpose, OrderStatus, PositionStatus
 from trading.models import Order, Position
-from trading.services import execution
+from trading.services import execution, pictures
 from trading.services.bells import Bells
 from trading.services.closing import continue_closing, request_close, request_closes, settle_flat
 from trading.services.execution import claiming
@@ -44,6 +45,7 @@ pytestmark = pytest.mark.django_db
 
 POSITIONS = "GET /fapi/v3/positionRisk"
 ORDERS = "POST /fapi/v1/order"
+FILLS = "GET /fapi/v1/userTrades"
 
 
 @pytest.fixture(autouse=True)
@@ -92,6 +94,28 @@ def test_a_second_closer_is_refused_by_the_database_itself() -> None:
     with pytest.raises(IntegrityError), transaction.atomic():
         rival.save()
     assert len(exits_of(position)) == 1
+
+
+def test_an_exit_that_filled_while_another_closer_read_is_not_repeated(
+    exchange: PaperExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    position = hold()
+    leg = Decimal("0.010")
+    intend_close(position.pk, reason=CloseReason.TAKE_PROFIT_1, now=now(), quantity=leg, legs=[1])
+    read = pictures.positions_of
+
+    def sold_meanwhile(*asked: Any) -> dict[int, Sequence[PositionReport]]:
+        monkeypatch.setattr(pictures, "positions_of", read)
+        reading = read(*asked)
+        exchange.add_fault(kind="http", endpoint=FILLS, status=500, count=0, account=position.account.name)
+        execution.submit(continue_closing([position.pk], now()).exits, now())
+        return reading
+
+    monkeypatch.setattr(pictures, "positions_of", sold_meanwhile)
+    execution.submit(continue_closing([position.pk], now()).exits, now())
+    (order,) = exits_of(position)
+    assert (order.quantity, order.status, order.fills_complete) == (leg, OrderStatus.FILLED, False)
+    assert held_there(position.account)[0].quantity == position.quantity - leg
 
 
 def test_many_are_closed_with_one_exit_each() -> None:
@@ -188,7 +212,7 @@ def test_a_flat_exchange_that_our_fills_do_not_explain_is_told_and_not_invented(
 ) -> None:
     position = hold()
     sell_elsewhere(position, position.quantity)
-    exchange.add_fault(kind="http", endpoint="GET /fapi/v1/userTrades", body="[]", status=200, count=0)
+    exchange.add_fault(kind="http", endpoint=FILLS, body="[]", status=200, count=0)
     settle_flat([position.pk], now())
     assert (fresh(position).status, fresh(position).quantity) == ("OPEN", position.quantity)
     assert Alert.objects.filter(code="FLAT_UNEXPLAINED", cleared_at=None).count() == 1
