@@ -18,6 +18,7 @@ from trading.domain.states import PositionStatus
 from trading.models import Income, Position
 from trading.services.audits import Picture
 from trading.services.exposure import day_start
+from trading.services.position_rows import lock_accounts
 
 READ_SECONDS = 10.0
 INCOME_EVERY = timedelta(hours=1)
@@ -41,6 +42,7 @@ def write_balances(accounts: Sequence[Account], pictures: Mapping[int, Picture])
     """
     read = [account for account in accounts if account.pk in pictures]
     with transaction.atomic():
+        lock_accounts(account.pk for account in read)
         same: dict[datetime, list[int]] = defaultdict(list)
         for account in read:
             picture = pictures[account.pk]

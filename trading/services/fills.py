@@ -16,6 +16,7 @@ from trading.models import Decision, Fill, Order
 from trading.services import market as market_tables
 from trading.services import positions
 from trading.services.bells import Bells
+from trading.services.position_rows import lock_accounts
 
 ZERO = Decimal(0)
 
@@ -45,8 +46,7 @@ def record_executions(told: Sequence[Executions], now: datetime) -> Bells:
         warm_market_table(kind)
     with transaction.atomic():
         # Two roads must not fold one position at once.
-        locked = Account.objects.select_for_update(no_key=True).order_by("pk")
-        accounts = {one.pk: one for one in locked.filter(pk__in={one.account_id for one in told})}
+        accounts = lock_accounts(one.account_id for one in told)
         orders = _Orders.of(told)
         fresh, adopted = _new_rows(told, accounts, orders)
         touched = {row.order.pk: row.order for row in [*fresh, *adopted] if row.order is not None}

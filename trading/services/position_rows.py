@@ -12,12 +12,16 @@ ZERO = Decimal(0)
 MILLISECOND = Decimal("0.001")
 
 
+def lock_accounts(account_ids: Iterable[int]) -> dict[int, Account]:
+    """The newest accounts by id, locked in one order everywhere; inside a transaction."""
+    rows = Account.objects.select_for_update(no_key=True).filter(pk__in=set(account_ids))
+    return {account.pk: account for account in rows.order_by("pk")}
+
+
 def lock_many(position_ids: Iterable[int]) -> list[Position]:
     """The newest rows, locked after their accounts and in order, as fills lock: none waits for ever."""
     wanted = set(position_ids)
-    owners = Position.objects.filter(pk__in=wanted).values("account_id")
-    accounts = Account.objects.select_for_update().filter(pk__in=owners).order_by("pk")
-    owned_by = {account.pk: account for account in accounts}
+    owned_by = lock_accounts(Position.objects.filter(pk__in=wanted).values_list("account_id", flat=True))
     locked = list(Position.objects.select_for_update().filter(pk__in=wanted).order_by("account_id", "pk"))
     for position in locked:
         position.account = owned_by[position.account_id]

@@ -10,6 +10,7 @@ from datetime import datetime
 from decimal import Decimal
 
 import structlog
+from django.db import transaction
 
 from accounts.models import Account
 from exchange.port import Market, OrderReport, ReportStatus
@@ -18,6 +19,7 @@ from trading.models import Fill, Order
 from trading.services import execution
 from trading.services.bells import Bells
 from trading.services.fills import record_fills
+from trading.services.position_rows import lock_accounts
 
 log = structlog.get_logger(__name__)
 
@@ -47,12 +49,16 @@ def note_alive(account_ids: Collection[int], now: datetime) -> None:
 
     Only of a picture that was read since the stream was last away.
     """
-    Account.objects.filter(pk__in=account_ids, audited_at__isnull=False).update(fresh_at=now)
+    with transaction.atomic():
+        lock_accounts(account_ids)
+        Account.objects.filter(pk__in=account_ids, audited_at__isnull=False).update(fresh_at=now)
 
 
 def doubt(account_ids: Collection[int]) -> None:
     """A stream that was away may have missed something: the next audit reads these accounts first."""
-    Account.objects.filter(pk__in=account_ids).update(audited_at=None, fresh_at=None)
+    with transaction.atomic():
+        lock_accounts(account_ids)
+        Account.objects.filter(pk__in=account_ids).update(audited_at=None, fresh_at=None)
 
 
 def _apply_one(account: Account, market: Market, event: UserEvent, now: datetime) -> Bells:

@@ -11,7 +11,6 @@ from django.db.models import Case, DateTimeField, Field, PositiveIntegerField, Q
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from accounts.models import Account
 from accounts.services import breakers
 from exchange.errors import GatewayError, OrderNotPlaced, Throttled, VenueUnavailable
 from exchange.port import Market, OrderReport, ReportStatus
@@ -21,6 +20,7 @@ from trading.models import Allocation, Order
 from trading.services.bells import Bells
 from trading.services.execution.answers import Answer
 from trading.services.fills import Executions, record_executions, warm_market_table
+from trading.services.position_rows import lock_accounts
 
 log = structlog.get_logger(__name__)
 
@@ -51,7 +51,8 @@ def record(answers: Sequence[Answer], now: datetime) -> Bells:
     for kind in {one.market for one in executions}:
         warm_market_table(kind)
     with transaction.atomic():
-        _lock_accounts(answers)
+        # Accounts before orders, as whoever records executions does: the other way round is a deadlock.
+        lock_accounts(one.account_id for one in executions)
         for is_entry_placed, run in groupby(answers, key=_is_entry_placed):
             if is_entry_placed:
                 bells.add(_record_entries(list(run), now))
@@ -65,12 +66,6 @@ def record(answers: Sequence[Answer], now: datetime) -> Bells:
 
 def _is_entry_placed(answer: Answer) -> bool:
     return answer.error is None and answer.order.purpose == OrderPurpose.ENTRY
-
-
-def _lock_accounts(answers: Sequence[Answer]) -> None:
-    """Accounts before orders, as whoever records executions does: the other way round is a deadlock."""
-    filled = {answer.order.account_id for answer in answers if answer.fills}
-    list(Account.objects.select_for_update(no_key=True).filter(pk__in=filled).order_by("pk"))
 
 
 def apply_report(

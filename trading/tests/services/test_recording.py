@@ -1,5 +1,8 @@
 """A chunk's answers are recorded together, and each keeps what is its own."""
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from decimal import Decimal
 
@@ -8,12 +11,14 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from accounts.models import Breaker
+from accounts.models import Account, Breaker
 from exchange.errors import OrderRejected
-from exchange.port import OrderReport, OrderSide, ReportStatus
+from exchange.port import BalanceReport, OrderReport, OrderSide, ReportStatus
 from trading.domain.states import OrderStatus
 from trading.models import Order
-from trading.services.execution import claiming, recording
+from trading.services import balances
+from trading.services.audits import Picture
+from trading.services.execution import claiming, recording, sending
 from trading.services.execution.answers import Answer
 from trading.tests.services.journey import fit_accounts, now
 from trading.tests.services.sending import a_decision, a_share, an_entry, share_of
@@ -104,3 +109,34 @@ def test_a_further_taken_entry_costs_one_further_statement() -> None:
         recording.record([taken(order, number, 40) for number, order in enumerate(many)], now())
 
     assert len(of_many) - len(of_few) == 4
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has one writer at a time: no deadlock")
+def test_an_audit_and_a_chunk_of_answers_never_deadlock(monkeypatch: pytest.MonkeyPatch) -> None:
+    low, high = sorted(fit_accounts(2), key=lambda account: account.pk)
+    entries = [an_entry(low), an_entry(high)]
+    answers = sending.send_all(claiming.mark_submitted(claiming.claim([entry.pk for entry in entries])))
+    real, is_writing = balances._write_money, threading.Event()
+
+    def slowly(account: Account, picture: Picture) -> None:
+        real(account, picture)
+        is_writing.set()
+        time.sleep(0.3)
+
+    def audit() -> None:
+        balance = BalanceReport("USDT", Decimal(9999), Decimal(1), Decimal(9000))
+        picture = Picture(now(), (), (), (), frozenset(), balance)
+        try:
+            balances.write_balances([high, low], {low.pk: picture, high.pk: picture})
+        finally:
+            connection.close()
+
+    monkeypatch.setattr(balances, "_write_money", slowly)
+    with ThreadPoolExecutor(1) as pool:
+        audited = pool.submit(audit)
+        assert is_writing.wait(5)
+        recording.record(answers, now())
+        audited.result()
+    assert set(Order.objects.values_list("status", flat=True)) >= {OrderStatus.FILLED}
+    assert not Order.objects.filter(status=OrderStatus.SUBMITTED).exists()
