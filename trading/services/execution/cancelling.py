@@ -90,11 +90,13 @@ async def _cancel(order: Order, gateway: ExchangeGateway) -> bool:
 
 
 def _mark_cancelled(order: Order, now: datetime) -> Bells:
+    # A futures stop fills as another order. Of any other, what filled before the cancel is still to be read,
+    # or we would hold more than our rows say; a spot stop is one order in one store.
+    fills_elsewhere = order.is_conditional and order.market == Market.FUTURES
     Order.objects.filter(pk=order.pk, status__in=predecessors(OrderStatus.CANCELLED)).update(
-        status=OrderStatus.CANCELLED,
-        finished_at=now,
-        due_at=None,
-        # What filled before the cancel is still to be read, or we would hold more than our rows say.
-        fills_complete=order.is_conditional,
+        status=OrderStatus.CANCELLED, finished_at=now, due_at=None, fills_complete=fills_elsewhere
     )
-    return recording.due_after(order)
+    bells = recording.due_after(order)
+    if not fills_elsewhere:
+        bells.resolve.append(order.pk)
+    return bells

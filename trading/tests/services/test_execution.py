@@ -28,8 +28,8 @@ from trading.models import Fill, Order, Position
 from trading.services import emergency, execution
 from trading.services.execution import claiming, recording, sending
 from trading.services.orders import new_exit
-from trading.tests.services.holding import at_exchange, fresh, held_there, stranger
-from trading.tests.services.journey import BTC, fit_accounts, now, set_columns
+from trading.tests.services.holding import at_exchange, fresh, held_there, hold, orders_of, stranger
+from trading.tests.services.journey import BTC, WEATHER, fit_accounts, now, set_columns
 from trading.tests.services.sending import (
     LOOK_UP,
     PLACE,
@@ -50,12 +50,13 @@ from trading.tests.services.sending import (
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("unthrottled", "faults")]
 
 
-ROOM = 2400
+ROOM = 100_000
+"""Weight a minute, far beyond what all tests of a minute use together."""
 
 
 @pytest.fixture
 def counted(settings: Settings, redis: Redis) -> Iterator[Redis]:
-    """A budget of 2,400 weight a minute, in the broker."""
+    """A counted budget, in the broker."""
     settings.WEIGHT_LIMIT_PER_MINUTE = ROOM
     close_gateways()
     yield redis
@@ -80,11 +81,11 @@ def test_a_filled_entry_is_read_when_the_minutes_room_for_entries_is_used_up(
     counted: Redis,
 ) -> None:
     send(an_entry())
+    order = an_entry()
     (key,) = {name.rpartition(b":")[0].decode() for name in counted.scan_iter("desk:budget:*-futures:*")}
     minute = counted.time()[0] // 60
     for at in (minute, minute + 1):
         counted.set(f"{key}:{at}", ROOM * 8 // 10)
-    order = an_entry()
     send(order)
     assert order.fills_complete
     assert Position.objects.get(account=order.account).quantity == order.quantity
@@ -578,3 +579,28 @@ def test_the_orders_of_a_refused_and_a_filled_account_end_apart(paper_exchange: 
         share_of(refused).decision_id,
         share_of(filled).decision_id,
     }
+
+
+def test_a_spot_stop_cancelled_half_filled_is_read_before_the_rest_is_sold(
+    paper_exchange: PaperExchange, settings: Settings
+) -> None:
+    settings.GATE_OFF = WEATHER
+    paper_exchange.set_mark("BTCUSDT", "100000")
+    position = hold(executors=(Market.SPOT,))
+    (stop,) = orders_of(position)
+    Order.objects.filter(pk=stop.pk).update(status=OrderStatus.PARTIALLY_FILLED)
+    bells = execution.cancel([stop.pk], now())
+    stop.refresh_from_db()
+    assert (stop.status, stop.fills_complete) == (OrderStatus.CANCELLED, False)
+    assert bells.resolve == [stop.pk]
+    execution.refresh(bells.resolve, now())
+    stop.refresh_from_db()
+    assert stop.fills_complete
+
+
+def test_a_futures_stop_that_is_cancelled_has_nothing_left_to_read() -> None:
+    position = a_held_position()
+    stop = a_resting_stop(position)
+    bells = execution.cancel([stop.pk], now())
+    stop.refresh_from_db()
+    assert (stop.status, stop.fills_complete, bells.resolve) == (OrderStatus.CANCELLED, True, [])
