@@ -47,6 +47,7 @@ from trading.services import (
     pictures,
     preparing,
     prices,
+    streams,
     warnings,
 )
 from trading.services.audits import Picture, Watched
@@ -91,10 +92,29 @@ def audit(accounts: Sequence[Account], watched: Mapping[int, Watched], now: date
     bells = Bells()
     unbooked = _Unbooked()
     for account in read:
-        for difference in _differences(account, seen[account.pk], ours):
-            log.warning("difference", account=account.name, kind=difference.kind, symbol=difference.symbol)
-            bells.add(_correct(account, difference, seen[account.pk], unbooked, now))
+        try:
+            for difference in _differences(account, seen[account.pk], ours):
+                log.warning(
+                    "difference", account=account.name, kind=difference.kind, symbol=difference.symbol
+                )
+                bells.add(_correct(account, difference, seen[account.pk], unbooked, now))
+        except Exception as error:  # noqa: BLE001  # one account's oddity must not cost all others their halts
+            _tell_uncorrected(account, error, now)
     return bells.add(unbooked.book(now))
+
+
+def _tell_uncorrected(account: Account, error: Exception, now: datetime) -> None:
+    """What was not put right is read again at the next tick, and somebody is told."""
+    log.error("account_not_corrected", account=account.name, exc_info=error)
+    streams.doubt([account.pk])
+    raise_alert(
+        f"not-corrected:{account.pk}",
+        Severity.CRITICAL,
+        "NOT_CORRECTED",
+        f"what differs from the exchange could not be put right: {type(error).__name__}",
+        account=account.name,
+        now=now,
+    )
 
 
 @dataclass(slots=True)
@@ -299,7 +319,7 @@ def _show_foreign(account: Account, difference: Difference, picture: Picture, no
         is_long=report.is_long,
         status=PositionStatus.OPEN,
         defaults={
-            "base": market.instruments(Market.FUTURES)[report.symbol].base,
+            "base": _base_of(report.symbol),
             "is_foreign": True,
             "quantity": report.quantity,
             "initial_quantity": report.quantity,
@@ -307,6 +327,12 @@ def _show_foreign(account: Account, difference: Difference, picture: Picture, no
             "opened_at": now,
         },
     )
+
+
+def _base_of(symbol: str) -> str:
+    """The coin of a symbol; a contract the market table does not list is its own."""
+    listed = market.instruments(Market.FUTURES).get(symbol)
+    return listed.base if listed else symbol.partition("/")[0]
 
 
 def _end_foreign(account: Account, difference: Difference, now: datetime) -> None:

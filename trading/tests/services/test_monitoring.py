@@ -13,11 +13,12 @@ from accounts.models import Account
 from accounts.services.gateways import gateway_for
 from accounts.services.symbol_settings import ensure_symbol_settings_of
 from alerts.models import Alert
+from exchange.futures_gateway import FuturesGateway
 from exchange.loop import IoLoop
-from exchange.port import Market, OrderRequest, OrderSide, OrderType
+from exchange.port import Market, OrderRequest, OrderSide, OrderType, PositionReport
 from tests.processes import PaperExchange, wait_until
 from trading.domain.states import CloseReason, OrderPurpose, OrderStatus, PositionStatus, Protection
-from trading.models import Order, Position
+from trading.models import Halt, Order, Position
 from trading.services import audits, monitoring
 from trading.services.bells import Bells
 from trading.services.closing import request_close
@@ -313,3 +314,43 @@ def test_a_tick_monitors_and_flattens_with_the_broker_gone(settings: Settings) -
     assert account.audited_at is not None
     assert fresh(position).status == PositionStatus.OPEN
     assert mark_of(BTC) == MARK
+
+
+def test_a_strangers_contract_that_is_not_listed_is_shown_and_stops_no_halt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    account = hold().account
+    quarterly = "BTCUSDT_261225"
+    real = FuturesGateway.fetch_positions
+
+    async def with_a_quarterly(self: FuturesGateway) -> list[PositionReport]:
+        one = Decimal(1)
+        return [*await real(self), PositionReport(quarterly, True, one, one, one, Decimal(0))]
+
+    monkeypatch.setattr(FuturesGateway, "fetch_positions", with_a_quarterly)
+    Account.objects.filter(pk=account.pk).update(day_baseline_equity=Decimal(1_000_000))
+    monitoring.monitor(now())
+    assert Position.objects.get(account=account, is_foreign=True).symbol == quarterly
+    assert Halt.objects.filter(code="DAILY_LOSS", target=account.name).exists()
+
+
+def test_an_account_whose_correction_fails_holds_no_other_back_and_is_read_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first, second = hold().account, hold("SHORT").account
+    real = monitoring._differences
+
+    def failing(account: Account, *rest: Any) -> Any:
+        if account.pk == first.pk:
+            raise RuntimeError("never seen before")
+        return real(account, *rest)
+
+    position = Position.objects.get(account=second)
+    at_exchange(position, stranger(position, OrderSide.BUY, position.quantity))
+    monkeypatch.setattr(monitoring, "_differences", failing)
+    both = [first, second]
+    answer(monitoring.audit(both, audits.watched_symbols(both, now()), now()))
+    assert fresh(position).status == PositionStatus.CLOSED
+    first.refresh_from_db()
+    assert first.audited_at is None
+    assert "NOT_CORRECTED" in alerts_of(first)
