@@ -191,14 +191,14 @@ def _account_result(
     """What one account still holds by the exchange's word. Unread is not flat."""
     if read is None:
         return {"is_flat": False, "residuals": [{"reason": "UNREACHABLE"}]}
-    foreign = _foreign_symbols(account)
+    foreign = _foreign_sides(account)
     covered = halt.result.get("symbols") or None
     residuals, named = [], []
     for report in read:
         if covered and report.symbol not in covered:
             continue
         entry = {"symbol": report.symbol, "is_long": report.is_long, "quantity": str(report.quantity)}
-        if report.symbol in foreign and not halt.result.get("includes_foreign"):
+        if (report.symbol, report.is_long) in foreign and not halt.result.get("includes_foreign"):
             named.append(entry)
         else:
             residuals.append({**entry, "reason": _residual_reason(account, report)})
@@ -219,12 +219,9 @@ def _seconds_to_flat(halt: Halt, account: Account) -> float:
     return 0.0 if last is None else float((last - halt.raised_at).total_seconds())
 
 
-def _foreign_symbols(account: Account) -> set[str]:
-    return set(
-        Position.objects.filter(account=account, status=PositionStatus.OPEN, is_foreign=True).values_list(
-            "symbol", flat=True
-        )
-    )
+def _foreign_sides(account: Account) -> set[tuple[str, bool]]:
+    held = Position.objects.filter(account=account, status=PositionStatus.OPEN, is_foreign=True)
+    return set(held.values_list("symbol", "is_long"))
 
 
 def _residual_reason(account: Account, report: PositionReport) -> str:

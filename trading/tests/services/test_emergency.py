@@ -303,3 +303,22 @@ def test_a_halt_of_one_account_is_none_of_another() -> None:
     raise_halt(f"account:{halted.name}", "CANCEL_ORDERS")
     board = halts.standing(now() - timedelta(hours=1))
     assert (board.level_for(halted, BTC), board.level_for(free, BTC)) == ("CANCEL_ORDERS", None)
+
+
+def test_a_strangers_other_side_does_not_hide_ours() -> None:
+    position = hold()
+    Position.objects.create(
+        account=position.account,
+        market="futures",
+        symbol=BTC,
+        base="BTC",
+        is_long=False,
+        is_foreign=True,
+        quantity=1,
+        initial_quantity=1,
+        entry_price=1,
+        opened_at=now(),
+    )
+    halt, _ = emergency.raise_halt(of(position), "FLATTEN", "because", "a test", now())
+    assert not emergency.prove_flat(halt, now())
+    assert held_there(position.account) != []
