@@ -5,15 +5,11 @@ from datetime import datetime, timedelta
 from django.conf import settings
 
 from trading.domain.exit_plan import ExitPlan
-from trading.domain.states import CloseReason, OrderStatus
+from trading.domain.states import OrderStatus
 from trading.models import Order, Position
 from trading.services.intents import want_closed
 from trading.services.position_rows import note
 from trading.services.stops import STOPS
-
-STOP_RULES = frozenset(
-    {CloseReason.STOP_LOSS, CloseReason.BREAK_EVEN, CloseReason.RATCHET, CloseReason.TRAILING}
-)
 
 
 def follow_cross(position: Position, plan: ExitPlan, now: datetime) -> bool:

@@ -23,8 +23,8 @@ from trading.domain.watch import LevelBook, Watched
 from trading.models import Position
 from trading.services import plans
 from trading.services.bells import Bells
-from trading.services.crossing import STOP_RULES, follow_cross
-from trading.services.intents import already_wanted, want_closed
+from trading.services.crossing import follow_cross
+from trading.services.intents import STOP_RULES, already_wanted, want_closed
 from trading.services.position_rows import lock_many, note
 
 CHUNK = 100
@@ -54,9 +54,11 @@ class Watcher:
 
     def load(self) -> None:
         """Take every open position's levels from the rows; what they say was reached never fires again."""
-        self._read_at = self._loaded_at = timezone.now()
+        wall = timezone.now()
         found = _levels(Q(status=PositionStatus.OPEN))
         self._book = LevelBook(watched for watched in found.values() if watched is not None)
+        # Only now: a read that failed is made again, from where the last good one began.
+        self._read_at = self._loaded_at = wall
 
     def refresh(self) -> None:
         """Take over what moved since the last read; everything once a minute."""
@@ -64,8 +66,8 @@ class Watcher:
         if self._loaded_at is None or self._read_at is None or wall - self._loaded_at >= RELOAD_ALL:
             self.load()
             return
-        since, self._read_at = self._read_at - OVERLAP, wall
-        self._take(_levels(Q(updated_at__gte=since)))
+        self._take(_levels(Q(updated_at__gte=self._read_at - OVERLAP)))
+        self._read_at = wall
 
     def on_marks(self, marks: Mapping[str, Decimal], now: datetime) -> Bells:
         """Act on one tick: the marks by perpetual symbol. Returns what is due.

@@ -3,9 +3,12 @@
 from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from django.db import DatabaseError
+from django.db.models import Q
+from django.utils import timezone
 from pytest_django import Settings
 
 from accounts.models import Account, LimitOverride
@@ -353,3 +356,47 @@ def test_a_spot_position_is_watched_by_the_mark_of_its_perpetual(
     assert resting.trigger_price == plan.break_even_price
     assert after.protection == Protection.VERIFIED
     assert after.quantity < position.quantity
+
+
+def test_a_load_that_failed_is_made_again_at_the_next_mark(
+    watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hold()
+    Position.objects.update(updated_at=timezone.now() - timedelta(minutes=5))
+    real, loads = watching._levels, []
+
+    def away_at_first(which: Q) -> Any:
+        loads.append(which)
+        if len(loads) == 1:
+            raise DatabaseError("away")
+        return real(which)
+
+    monkeypatch.setattr(watching, "_levels", away_at_first)
+    with pytest.raises(DatabaseError):
+        watcher.on_marks({BTC: MARK}, now())
+    watcher.on_marks({BTC: MARK}, now())
+    assert watcher.watched == 1
+
+
+def test_what_moved_while_the_rows_could_not_be_read_is_read_when_they_can(
+    watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began = timezone.now()
+
+    def refresh(after_seconds: float) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(timezone, "now", lambda: began + timedelta(seconds=after_seconds))
+            watcher.refresh()
+
+    def away(_: Q) -> Any:
+        raise DatabaseError("away")
+
+    refresh(0)
+    hold()
+    Position.objects.update(updated_at=began + timedelta(seconds=1))
+    with monkeypatch.context() as patch:
+        patch.setattr(watching, "_levels", away)
+        with pytest.raises(DatabaseError):
+            refresh(20)
+    refresh(25)
+    assert watcher.watched == 1
