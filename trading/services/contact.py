@@ -1,39 +1,47 @@
-"""Exits while the exchange is away, and the first moment it answers again."""
+"""Stop-outs while the exchange is away, and the first moment it answers again."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from django.db import transaction
 
-from exchange.port import MarkPrice, OrderReport
+from exchange.port import Market, MarkPrice, OrderReport, PositionReport
 from trading.domain.fallback import UNAVAILABLE
 from trading.domain.percent import is_crossed
 from trading.domain.protection import closes_on_contact
 from trading.models import Position
 from trading.services import intents, pictures
 from trading.services.attempts import failed_attempts, unended_names
-from trading.services.crossing import STOP_RULES
+from trading.services.intents import STOP_RULES
 from trading.services.plans import plan_of
 from trading.services.position_rows import lock_many, look_again
 
 RETRY = timedelta(seconds=1)
 
 
-def in_contact(ready: Sequence[Position], now: datetime) -> list[Position]:
-    """Those whose exchange answers, as far as their last attempt leaves that in doubt.
+def in_contact(
+    free: Sequence[Position], read: Mapping[int, Sequence[PositionReport]], now: datetime
+) -> list[Position]:
+    """Those whose exit may go out, as far as a last attempt that never arrived leaves that in doubt.
 
-    An outage costs one attempt and then one look a second, not an order a second. A stop-out that the mark
-    has taken back meanwhile is not carried out, while its stop still rests.
+    A stop-out waits for the exchange to answer, its positions or its resting stops: an outage costs it one
+    attempt and then one look a second, not an order a second. One that the mark has taken back meanwhile is
+    not carried out, while its stop still rests. Any other exit is simply tried again.
     """
-    cut_off = {position.pk for position in ready if _was_unreachable(position)}
-    doubtful = [position for position in ready if position.pk in cut_off]
+    doubtful = [one for one in free if one.closing_for in STOP_RULES and _was_unreachable(one)]
     listed = pictures.resting_stops_of(doubtful)
-    marks = pictures.marks_of(one for one in doubtful if one.pk in listed and one.closing_for in STOP_RULES)
+    marks = pictures.marks_of(one for one in doubtful if one.pk in listed)
     for position in doubtful:
         look_again(position, now + RETRY)
     calm = {pk for pk, reports in listed.items() if _is_calm(pk, reports, marks.get(pk))}
     _withdraw(calm, now)
-    return [one for one in ready if one.pk not in cut_off or (one.pk in listed and one.pk not in calm)]
+    silent = {one.pk for one in doubtful if one.pk not in listed and not _was_read(one, read)}
+    return [one for one in free if one.pk not in calm | silent]
+
+
+def _was_read(position: Position, read: Mapping[int, Sequence[PositionReport]]) -> bool:
+    """A futures reading says nothing of the spot exchange."""
+    return position.market == Market.FUTURES and position.account_id in read
 
 
 def _was_unreachable(position: Position) -> bool:

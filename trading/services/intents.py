@@ -12,6 +12,10 @@ from trading.services.position_rows import lock, note, step
 
 ZERO = Decimal(0)
 BY_OPERATOR = frozenset({CloseReason.MANUAL, CloseReason.FLATTEN})
+ASKED_FOR = BY_OPERATOR | {CloseReason.SIGNAL}
+STOP_RULES = frozenset(
+    {CloseReason.STOP_LOSS, CloseReason.BREAK_EVEN, CloseReason.RATCHET, CloseReason.TRAILING}
+)
 
 
 def intend_close(
@@ -55,10 +59,13 @@ def want(
 ) -> PositionEvent | None:
     """Write the intent to a row in memory; the step of its timeline, or None when that changes nothing.
 
-    The first whole close stands, parts add up until they are the whole. A foreign position goes only by an
+    The first whole close stands, parts add up until they are the whole. Only what somebody asked for takes
+    the place of a stop-out, which is taken back when the mark is. A foreign position goes only by an
     operator's word.
     """
-    if position.status != PositionStatus.OPEN or position.closing_for or position.quantity <= 0:
+    if position.status != PositionStatus.OPEN or position.quantity <= 0:
+        return None
+    if position.closing_for and not (position.closing_for in STOP_RULES and reason in ASKED_FOR):
         return None
     if position.is_foreign and reason not in BY_OPERATOR:
         return None
