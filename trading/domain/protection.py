@@ -85,7 +85,8 @@ class ProtectionView:
     `seen` is what the newest successful look at both stores showed, taken after the stops below were
     accepted; None when there was none. `unprotected_seconds` runs while nothing was accepted,
     `unseen_seconds` since the first acceptance. `second` is the newest stop beside the hard one.
-    `is_flat_proven` is a successful read that showed no position.
+    `is_flat_proven` is a successful read that showed no position. `is_shared`: a stranger holds a share on
+    the same side, which a stop that closes the whole position would sell with ours.
     """
 
     plan: ExitPlan
@@ -97,6 +98,7 @@ class ProtectionView:
     unseen_seconds: float = 0.0
     is_flat_proven: bool = False
     is_spot: bool = False
+    is_shared: bool = False
 
 
 def fault(
@@ -156,7 +158,8 @@ def _flat_step(view: ProtectionView) -> Step:
 def _verified_step(view: ProtectionView, _limits: Limits) -> Step:
     if leftovers(view):
         return Step.CANCEL_LEFTOVER
-    if view.plan.has_moved_stop and current_working(view) is None:
+    sells_too_much = view.is_shared and any(stop.quantity is None for stop in _good(view))
+    if (view.plan.has_moved_stop or sells_too_much) and current_working(view) is None:
         return Step.LOOK if view.second is StopState.IN_FLIGHT else Step.MOVE_WORKING
     return Step.CANCEL_PREVIOUS if superseded(view) else Step.NOTHING
 
@@ -195,16 +198,24 @@ def leftovers(view: ProtectionView) -> list[SeenStop]:
 
 def current_working(view: ProtectionView) -> SeenStop | None:
     """Return the stop that rests at the plan's present price; None when it must still be placed."""
-    return next((stop for stop in _good(view) if stop.trigger_price == view.plan.stop_price), None)
+    at_plan = (stop for stop in _good(view) if stop.trigger_price == view.plan.stop_price)
+    return next((stop for stop in at_plan if not (view.is_shared and stop.quantity is None)), None)
 
 
 def superseded(view: ProtectionView) -> list[SeenStop]:
-    """Return working stops behind the one at the plan's present price; the hard stop stays till the end."""
+    """Return working stops behind the one at the plan's present price; the hard stop stays till the end.
+
+    But for a hard stop that would sell a stranger's share, too: it goes as soon as another protects ours.
+    """
     current = current_working(view)
     if current is None:
         return []
-    working = (stop for stop in _good(view) if stop.purpose is OrderPurpose.WORKING_STOP)
-    return [stop for stop in working if stop != current]
+    return [
+        stop
+        for stop in _good(view)
+        if stop != current
+        and (stop.purpose is OrderPurpose.WORKING_STOP or (view.is_shared and stop.quantity is None))
+    ]
 
 
 WOULD_TRIGGER = "-2021"

@@ -126,10 +126,19 @@ class _Visit:
             seen=self.seen,
             hard=self.rows.state(OrderPurpose.HARD_STOP),
             second=self.rows.state(OrderPurpose.WORKING_STOP),
-            unprotected_seconds=self._age(position.unprotected_since, Protection.UNPROTECTED),
+            unprotected_seconds=self._age(self._unprotected_since, Protection.UNPROTECTED),
             unseen_seconds=self._age(position.acked_at, Protection.ACKED),
             is_spot=stops.is_spot(position),
+            is_shared=position.foreign_quantity > 0,
         )
+
+    @property
+    def _unprotected_since(self) -> datetime | None:
+        """Since when no stop rests; a fill that was found late leaves its first stop time for an answer."""
+        since = self.position.unprotected_since
+        if since is None or not self.rows.in_flight:
+            return since
+        return max(since, self.rows.orders[-1].created_at)
 
     def _age(self, since: datetime | None, state: Protection) -> float:
         if since is None or self.position.protection != state:

@@ -150,9 +150,12 @@ def _conclude(order: Order, look: Look, now: datetime) -> Bells:
 
 
 def _rest(order: Order) -> Bells:
-    """One look without an acknowledged order proves nothing; look again later."""
-    Order.objects.filter(pk=order.pk).update(due_at=timezone.now() + timedelta(seconds=5))
-    return Bells()
+    """One look without an acknowledged order proves nothing; look again later.
+
+    A stop is no longer counted on as seen: only a list that shows it protects its position again.
+    """
+    Order.objects.filter(pk=order.pk).update(due_at=timezone.now() + timedelta(seconds=5), is_seen=False)
+    return Bells(positions=[order.position_id] if order.position_id else [])
 
 
 def _note_absence(order: Order, look: Look, now: datetime) -> Bells:

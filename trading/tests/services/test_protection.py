@@ -8,15 +8,18 @@ import pytest
 from pytest_django import Settings
 
 from alerts.models import Alert
-from tests.processes import PaperExchange
+from exchange.port import OrderSide
+from tests.processes import PaperExchange, wait_until
 from trading.domain.states import CloseReason, OrderPurpose, OrderStatus, PositionStatus, Protection
 from trading.models import Order, Position
-from trading.services import execution
+from trading.services import audits, execution, monitoring
 from trading.services.bells import Bells
+from trading.services.execution import claiming, sending
 from trading.services.orders import new_stop
 from trading.services.protection import protect
 from trading.tests.services.holding import (
     answer,
+    at_exchange,
     cancel_elsewhere,
     codes_of,
     enter,
@@ -26,10 +29,13 @@ from trading.tests.services.holding import (
     ids_of,
     orders_of,
     pinned_mark,
+    read_fills,
     stops_there,
+    stranger,
     visit,
 )
 from trading.tests.services.journey import WEATHER, now
+from trading.tests.services.sending import an_entry, lapse, look_up
 
 pytestmark = pytest.mark.django_db
 
@@ -210,8 +216,7 @@ def test_ten_seconds_without_a_stop_close_at_market(exchange: PaperExchange) -> 
     position = enter()
     exchange.add_fault(kind="http", endpoint=STOP, status=400, code=-4045, message="too many", count=0)
     answer(Bells(positions=[position.pk]))
-    began = position.unprotected_since
-    assert began is not None
+    began = orders_of(position)[0].created_at
     still = visit(position, at=began, after_seconds=9)
     assert (still.status, still.closing_for) == ("OPEN", "")
     closed = visit(position, at=began, after_seconds=10.1)
@@ -307,3 +312,52 @@ def test_protecting_twice_places_one_stop() -> None:
     protect([position.pk], now())
     protect([position.pk], now())
     assert len(orders_of(position)) == 1
+
+
+def test_a_stop_no_list_shows_and_no_lookup_knows_is_doubted_and_another_is_placed(
+    exchange: PaperExchange,
+) -> None:
+    position = hold()
+    (stop,) = orders_of(position)
+    cancel_elsewhere(position, stop)
+    lookup = "GET /fapi/v1/algoOrder"
+    exchange.add_fault(kind="http", endpoint=lookup, status=400, code=-2013, message="no order", count=0)
+    at = now()
+    for seconds in range(0, 60, 10):
+        moment = at + timedelta(seconds=seconds)
+        watched = audits.watched_symbols([position.account], moment)
+        answer(monitoring.audit([position.account], watched, moment), moment)
+        visit(position, at=at, after_seconds=seconds)
+    resting = stops_there(position.account)
+    assert [one.client_order_id for one in resting] != [stop.client_order_id]
+    assert len(resting) == 1 or fresh(position).status == PositionStatus.CLOSED
+    assert "STOP_UNSEEN" in set(Alert.objects.values_list("code", flat=True))
+
+
+def test_a_fill_found_late_gets_its_stop_before_anybody_closes_it() -> None:
+    order = an_entry()
+    sending.send_all(claiming.mark_submitted(claiming.claim([order.pk])))
+    lapse(order)
+    bells = look_up(order)
+    Position.objects.update(unprotected_since=now() - timedelta(seconds=21))
+    rung = protect(bells.positions, now())
+    position = Position.objects.get(account=order.account)
+    assert (position.closing_for, position.protection) == ("", Protection.UNPROTECTED)
+    answer(bells.add(rung))
+    assert fresh(position).protection == Protection.VERIFIED
+    assert fresh(position).unprotected_seconds >= 20, "the clock runs from the fill all the same"
+
+
+def test_a_share_bought_later_is_not_sold_by_our_stop(exchange: PaperExchange) -> None:
+    position = hold()
+    share = Decimal("0.020")
+    at_exchange(position, stranger(position, OrderSide.BUY, share))
+    answer(read_fills(position))
+    for seconds in (1, 2, 3):
+        position = visit(position, after_seconds=seconds)
+    assert position.protection == Protection.VERIFIED
+    assert [(one.close_position, one.quantity) for one in stops_there(position.account)] == [
+        (False, position.quantity)
+    ]
+    exchange.set_mark("BTCUSDT", "98000")
+    wait_until(lambda: held_there(position.account)[0].quantity == share, "our part to be sold")
