@@ -73,8 +73,9 @@ def continue_closing(position_ids: Sequence[int], now: datetime) -> Bells:
     """Carry out the intents that stand: the next attempt where none is alive and its wait is over."""
     bells = Bells()
     intended = [position for position in _open_ones(position_ids) if position.is_closing]
-    ready = in_contact([position for position in intended if _is_free(position, bells, now)], now)
-    read = pictures.positions_of(position.account for position in ready if position.market == Market.FUTURES)
+    free = [position for position in intended if _is_free(position, bells, now)]
+    read = pictures.positions_of(position.account for position in free if position.market == Market.FUTURES)
+    ready = in_contact(free, read, now)
     on_futures = [position for position in ready if position.market == Market.FUTURES]
     flat = [position for position in on_futures if pictures.is_flat(position, read)]
     for position in flat:

@@ -45,6 +45,7 @@ pytestmark = pytest.mark.django_db
 
 POSITIONS = "GET /fapi/v3/positionRisk"
 ORDERS = "POST /fapi/v1/order"
+RESTING_STOPS = "GET /fapi/v1/openAlgoOrders"
 FILLS = "GET /fapi/v1/userTrades"
 
 
@@ -320,6 +321,36 @@ def test_on_contact_a_position_whose_stop_is_gone_is_closed(exchange: PaperExcha
     closed = visit(position, at=at, after_seconds=8)
     assert (closed.status, closed.close_reason) == ("CLOSED", CloseReason.STOP_LOSS)
     assert held_there(position.account) == []
+
+
+@pytest.mark.parametrize("reason", [CloseReason.FLATTEN, CloseReason.STOP_LOSS])
+def test_a_flatten_goes_out_while_the_conditional_store_does_not_answer(
+    exchange: PaperExchange, reason: CloseReason
+) -> None:
+    """And a stop-out, where the positions can be read: that the exchange answers is all it waits for."""
+    position = hold()
+    name = position.account.name
+    exchange.add_fault(kind="http", endpoint=ORDERS, status=403, body="", count=1, account=name)
+    exchange.add_fault(kind="http", endpoint=RESTING_STOPS, status=500, count=0, account=name)
+    at = now()
+    intend_close(position.pk, reason=reason, now=at)
+    visit(position, at=at)
+    closed = visit(position, at=at, after_seconds=2)
+    assert [(order.status, order.code) for order in exits_of(position)] == [
+        ("REJECTED", "HTTP_403"),
+        ("FILLED", ""),
+    ]
+    assert closed.close_reason == reason
+
+
+def test_a_flatten_is_tried_every_second_of_an_outage(exchange: PaperExchange) -> None:
+    position = hold()
+    exchange.add_fault(kind="http", endpoint="*", status=403, body="", count=0, account=position.account.name)
+    at = now()
+    intend_close(position.pk, reason=CloseReason.FLATTEN, now=at)
+    for second in range(6):
+        visit(position, at=at, after_seconds=second)
+    assert len(exits_of(position)) == 6
 
 
 def test_a_foreign_position_goes_only_by_an_operators_word() -> None:
