@@ -59,7 +59,6 @@ class DeskMoment:
     accounts: int
     halted_accounts: int
     marks_age_seconds: float | None
-    has_positions: bool
     accounts_long_unknown: int
 
 

@@ -1,4 +1,4 @@
-"""Fills folded into a position or an order: what we hold is what was executed, never what was wished.
+"""Fills folded into a position: what we hold is what was executed, never what was wished.
 
 Promises:
 1. The fold does not depend on the order in which fills arrive, nor on seeing one twice: they are taken once
@@ -33,9 +33,8 @@ class Holding:
     """A position from its fills.
 
     `quantity` is open on the position's side and never negative; `flipped_quantity` went over to the other
-    `quantity` is open on the position's side and never negative; `flipped_quantity` is over on the other
-    close; `exit_price` the average of what was closed, None before. `fees` are quote units, base fees valued
-    at the price of their fill.
+    side. `entry_price` is the running average of what is open, kept after the close; `exit_price` the average
+    of what was closed, None before. `fees` are quote units, base fees valued at the price of their fill.
     """
 
     quantity: Decimal
@@ -46,21 +45,11 @@ class Holding:
     realized_profit: Decimal
     fees: Decimal
     opened_at: datetime | None
-    last_fill_at: datetime | None
 
     @property
     def is_flat(self) -> bool:
         """Whether nothing is open on either side."""
         return self.quantity == 0 and self.flipped_quantity == 0
-
-
-@dataclass(frozen=True, slots=True)
-class Executed:
-    """What one order has filled; `average_price` is None while it has not."""
-
-    quantity: Decimal
-    average_price: Decimal | None
-    fees: Decimal
 
 
 def fold_position(fills: Iterable[LedgerFill], *, is_long: bool) -> Holding:
@@ -81,17 +70,6 @@ def fold_position(fills: Iterable[LedgerFill], *, is_long: bool) -> Holding:
         realized_profit=running.realized,
         fees=_fees(ordered),
         opened_at=entries[0].filled_at if entries else None,
-        last_fill_at=ordered[-1].filled_at if ordered else None,
-    )
-
-
-def fold_order(fills: Iterable[LedgerFill]) -> Executed:
-    """Return what the fills of one order add up to."""
-    once = in_order(fills)
-    return Executed(
-        quantity=sum((fill.quantity for fill in once), ZERO),
-        average_price=_average_price(once),
-        fees=_fees(once),
     )
 
 

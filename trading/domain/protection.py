@@ -49,16 +49,8 @@ class Step(StrEnum):
     PLACE_SECOND = "PLACE_SECOND"
     MOVE_WORKING = "MOVE_WORKING"
     CANCEL_PREVIOUS = "CANCEL_PREVIOUS"
-    CANCEL_ALL = "CANCEL_ALL"
     ALARM = "ALARM"
     CLOSE_AT_MARKET = "CLOSE_AT_MARKET"
-
-
-class Closer(StrEnum):
-    """Who is to close a position whose stop was crossed."""
-
-    EXCHANGE = "EXCHANGE"
-    DESK = "DESK"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +77,7 @@ class ProtectionView:
     `seen` is what the newest successful look at both stores showed, taken after the stops below were
     accepted; None when there was none. `unprotected_seconds` runs while nothing was accepted,
     `unseen_seconds` since the first acceptance. `second` is the newest stop beside the hard one.
-    `is_flat_proven` is a successful read that showed no position. `is_shared`: a stranger holds a share on
+    `is_shared`: a stranger holds a share on
     the same side, which a stop that closes the whole position would sell with ours.
     """
 
@@ -96,7 +88,6 @@ class ProtectionView:
     second: StopState = StopState.NONE
     unprotected_seconds: float = 0.0
     unseen_seconds: float = 0.0
-    is_flat_proven: bool = False
     is_spot: bool = False
     is_shared: bool = False
 
@@ -135,24 +126,13 @@ def standing(view: ProtectionView) -> Protection:
 
 
 def next_step(view: ProtectionView, limits: Limits) -> Step:
-    """Return the next step; asked again after each, until it is NOTHING."""
-    if view.open_quantity <= 0:
-        return _flat_step(view)
+    """Return the next step for what is open; asked again after each, until it is NOTHING."""
     steps = {
         Protection.VERIFIED: _verified_step,
         Protection.ACKED: _unseen_step,
         Protection.UNPROTECTED: _unprotected_step,
     }
     return steps[standing(view)](view, limits)
-
-
-def _flat_step(view: ProtectionView) -> Step:
-    """Stops go only after flat is proven: without a stop, a misread position would be naked."""
-    if not view.is_flat_proven:
-        return Step.LOOK
-    ours = any(stop.purpose is not None for stop in view.seen or ())
-    waiting = StopState.ACKED in {view.hard, view.second}
-    return Step.CANCEL_ALL if ours or waiting else Step.NOTHING
 
 
 def _verified_step(view: ProtectionView, _limits: Limits) -> Step:
@@ -259,25 +239,6 @@ def _after_stop_exists(plan: ExitPlan, open_quantity: Decimal, seen: Sequence[Se
     if any(fault(stop, plan, open_quantity) is None for stop in closing):
         return Step.ADOPT
     return Step.CANCEL_LEFTOVER if closing else Step.LOOK
-
-
-def closer(
-    protection: Protection,
-    *,
-    crossed_seconds: float,
-    hung_seconds: float | None,
-    limits: Limits,
-) -> Closer:
-    """Return who closes a position whose stop the mark has crossed.
-
-    A verified stop has the first two seconds, so that an ordinary stop-out sends one order and not two. The
-    desk acts then, at once without one, or when it hangs triggered (`hung_seconds` since its trigger).
-    """
-    if protection is not Protection.VERIFIED:
-        return Closer.DESK
-    if hung_seconds is not None:
-        return Closer.DESK if hung_seconds >= limits.stop_hung_seconds else Closer.EXCHANGE
-    return Closer.DESK if crossed_seconds >= limits.stop_priority_seconds else Closer.EXCHANGE
 
 
 def closes_on_contact(*, is_stop_untouched: bool, is_mark_inside: bool) -> bool:

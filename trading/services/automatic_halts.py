@@ -94,7 +94,6 @@ def _check_desk(
         accounts=len(accounts),
         halted_accounts=halted.values("target").distinct().count(),
         marks_age_seconds=marks_age_seconds,
-        has_positions=Position.objects.filter(status=PositionStatus.OPEN).exists(),
         accounts_long_unknown=_accounts_long_unknown(),
     )
     return [

@@ -32,7 +32,7 @@ def desk(
     *, stop_outs: tuple[StopOut, ...] = (), halted: int = 0, age: float | None = 0.5, unknown: int = 0
 ) -> DeskMoment:
     """A desk of a thousand accounts."""
-    return DeskMoment(stop_outs, 1000, halted, age, has_positions=True, accounts_long_unknown=unknown)
+    return DeskMoment(stop_outs, 1000, halted, age, accounts_long_unknown=unknown)
 
 
 @pytest.mark.parametrize(

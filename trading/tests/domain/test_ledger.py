@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trading.domain.ledger import LedgerFill, fold_order, fold_position
+from trading.domain.ledger import LedgerFill, fold_position
 from trading.tests.domain.samples import NOW, D
 
 
@@ -65,13 +65,6 @@ def test_a_fill_eaten_whole_by_its_fee_opens_nothing() -> None:
 def test_no_fills_are_no_position() -> None:
     held = fold_position([], is_long=True)
     assert (held.quantity, held.entry_price, held.exit_price, held.opened_at) == (D(0), D(0), None, None)
-
-
-def test_an_orders_average_is_over_its_fills_once() -> None:
-    twice = fill(1, "buy", "1", "100", fee=D("0.1"))
-    executed = fold_order([twice, twice, fill(2, "buy", "1", "102", fee=D("0.1"))])
-    assert (executed.quantity, executed.average_price, executed.fees) == (D(2), D(101), D("0.2"))
-    assert fold_order([]).average_price is None
 
 
 def test_fills_of_one_moment_keep_the_exchanges_order() -> None:

@@ -7,14 +7,12 @@ import pytest
 
 from trading.domain.limits import Limits
 from trading.domain.protection import (
-    Closer,
     ProtectionView,
     SeenStop,
     Step,
     StopFault,
     StopState,
     after_refusal,
-    closer,
     closes_on_contact,
     fault,
     next_step,
@@ -116,10 +114,6 @@ def test_only_a_stop_of_ours_that_was_seen_is_verified(changes: dict[str, Any], 
             Step.CANCEL_PREVIOUS,
         ),
         ({"seen": (HARD, replace(WORKING, quantity=D(4)))}, Step.CANCEL_LEFTOVER),
-        # closed
-        ({"open_quantity": D(0)}, Step.LOOK),
-        ({"open_quantity": D(0), "is_flat_proven": True}, Step.CANCEL_ALL),
-        ({"open_quantity": D(0), "is_flat_proven": True, "seen": (), "hard": StopState.GONE}, Step.NOTHING),
     ],
 )
 def test_the_next_step_of_protection(changes: dict[str, Any], expected: Step) -> None:
@@ -156,25 +150,6 @@ def test_v18_and_v21_a_refused_stop_leads_to_the_right_next_step(
         code, plan=LONG, open_quantity=D(10), mark_price=None if mark is None else D(mark), seen=seen
     )
     assert step is expected
-
-
-@pytest.mark.parametrize(
-    ("protection", "crossed", "hung", "expected"),
-    [
-        (Protection.VERIFIED, 0.0, None, Closer.EXCHANGE),
-        (Protection.VERIFIED, 1.9, None, Closer.EXCHANGE),
-        (Protection.VERIFIED, 2.0, None, Closer.DESK),
-        (Protection.VERIFIED, 2.5, 2.5, Closer.EXCHANGE),
-        (Protection.VERIFIED, 4.0, 3.0, Closer.DESK),
-        (Protection.ACKED, 0.0, None, Closer.DESK),
-        (Protection.UNPROTECTED, 0.0, None, Closer.DESK),
-    ],
-)
-def test_a_verified_stop_has_two_seconds_and_an_unseen_one_none(
-    protection: Protection, crossed: float, hung: float | None, expected: Closer
-) -> None:
-    found = closer(protection, crossed_seconds=crossed, hung_seconds=hung, limits=Limits())
-    assert found is expected
 
 
 def test_after_an_outage_only_an_untouched_stop_with_the_mark_inside_stays_open() -> None:
