@@ -68,7 +68,8 @@ class Server:
         if path.startswith("/paper/"):
             return await self._administer(request)
         if path == "/":
-            return web.Response(body=page(self.service), content_type="text/html")
+            shown = page(self.service, in_full=request.remote in LOOPBACK)
+            return web.Response(body=shown, content_type="text/html")
         return await self._exchange(request)
 
     # the exchange

@@ -29,6 +29,7 @@ th{font-weight:600;color:var(--soft);font-size:.85rem}td{font-variant-numeric:ta
 """
 MAX_ROWS = 200
 SHOWN_ENDPOINTS = 12
+SHOWN_LETTERS = 4
 
 
 def table(title: str, columns: list[str], rows: list[list[str]]) -> str:
@@ -93,11 +94,17 @@ def _position_row(key: str, line: Exposure, totals: Summary) -> list[str]:
     ]
 
 
-def _holdings(service: Service) -> str:
+def named(key: str, *, in_full: bool) -> str:
+    """The key, or its beginning: an account that brought no secret of its own signs with its key."""
+    return key if in_full else f"{key[:SHOWN_LETTERS]}\N{HORIZONTAL ELLIPSIS}"
+
+
+def _holdings(service: Service, *, in_full: bool) -> str:
     """Accounts and their positions."""
     accounts, positions = [], []
     for portfolio in list(service.exchange.venue.portfolios.values())[:MAX_ROWS]:
-        totals, key = summary(service.exchange.venue, portfolio), portfolio.account.key
+        totals = summary(service.exchange.venue, portfolio)
+        key = named(portfolio.account.key, in_full=in_full)
         waiting = len(portfolio.open_orders) + len(portfolio.open_conditionals)
         money = [f"{totals.wallet:,.2f}", _signed(totals.unrealized), f"{totals.available:,.2f}"]
         accounts.append([key, *money, str(waiting)])
@@ -117,12 +124,12 @@ def _prices(service: Service) -> str:
     return table("Prices", ["symbol", "mark", "funding"], rows[:MAX_ROWS])
 
 
-def _traffic(service: Service) -> str:
+def _traffic(service: Service, *, in_full: bool) -> str:
     """What is asked for, what it weighs, and what is spoiled."""
     busiest = sorted(service.traffic.by_endpoint.items(), key=lambda entry: -entry[1])[:SHOWN_ENDPOINTS]
     weights = [[address, str(window.used)] for address, window in service.limits.weights.items()]
     rules = [
-        [r.kind, r.endpoint, r.account, r.symbol, f"{r.hits} of {r.count or 'any'}"]
+        [r.kind, r.endpoint, named(r.account, in_full=in_full), r.symbol, f"{r.hits} of {r.count or 'any'}"]
         for r in service.faults.rules
     ]
     return (
@@ -132,12 +139,16 @@ def _traffic(service: Service) -> str:
     )
 
 
-def page(service: Service) -> bytes:
-    """The whole page, renewed each five seconds; no script, nothing from elsewhere."""
+def page(service: Service, *, in_full: bool) -> bytes:
+    """The whole page, renewed each five seconds; no script, nothing from elsewhere.
+
+    Keys are shown in full to this host only.
+    """
     return (
         "<!doctype html><html lang=en><meta charset=utf-8><meta http-equiv=refresh content=5>"
         "<meta name=viewport content='width=device-width,initial-scale=1'>"
         f"<title>Paper exchange</title><style>{STYLE}</style><main>"
-        f"{_heading(service)}{_holdings(service)}"
-        f"<div class=pair><div>{_prices(service)}</div><div>{_traffic(service)}</div></div></main></html>"
+        f"{_heading(service)}{_holdings(service, in_full=in_full)}"
+        f"<div class=pair><div>{_prices(service)}</div><div>{_traffic(service, in_full=in_full)}</div></div>"
+        "</main></html>"
     ).encode()

@@ -483,12 +483,19 @@ class FuturesMarket:
         self.venue.publish(portfolio, MultiAssetsChanged(multi_assets))
 
     def move_margin(self, portfolio: Portfolio, symbol: str, position_side: str, change: Decimal) -> None:
-        """Add to an isolated position's margin, or take from it; -4051 when there is not enough."""
+        """Add to an isolated position's margin, or take from it.
+
+        -4054 without a position, -4049 for a cross one, -4050 and -4051 when there is not so much to move.
+        """
         position = portfolio.position(symbol, position_side)
-        if not portfolio.account.is_isolated(symbol) or not position.quantity:
-            raise Refusal(-4054, "Cannot add position margin: position is 0.")
+        if not position.quantity:
+            raise refuse(-4054)
+        if not portfolio.account.is_isolated(symbol):
+            raise refuse(-4049)
+        if change > self.available(portfolio):
+            raise refuse(-4050)
         least = abs(position.cost) / portfolio.account.leverage(symbol)
-        if change > self.available(portfolio) or (change < 0 and position.isolated_wallet + change < least):
+        if change < 0 and position.isolated_wallet + change < least:
             raise refuse(-4051)
         position.isolated_wallet += money(change)
         self.venue.touch(position)

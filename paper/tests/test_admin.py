@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from paper.status_page import named
 from paper.tests.conftest import StartServer
 from paper.tests.wire import Answer, Wire
 
@@ -74,3 +75,9 @@ def test_a_page_of_another_site_cannot_administer(start_server: StartServer) -> 
     assert change(server, "/paper/faults", {"kind": "close_socket"}, Origin="null").status == 403
     assert server.admin("GET", "/paper/faults") == []
     assert server.send("GET", "/paper/faults", headers={"Origin": f"http://{host}"}).status == 200
+
+
+def test_the_page_tells_other_hosts_no_whole_key() -> None:
+    """A key that brought no secret is its own secret."""
+    assert named("paper-0007", in_full=True) == "paper-0007"
+    assert named("paper-0007", in_full=False) == "pape\N{HORIZONTAL ELLIPSIS}"

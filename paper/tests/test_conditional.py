@@ -272,3 +272,25 @@ def test_a_price_matched_to_the_book_is_taken_at_the_trigger(long: Bench) -> Non
     long.move(BTCUSDT="98000")
     child = long.alice.orders[stop.order_id]
     assert (child.price, child.price_match, child.status) == (Decimal("98004.9"), "QUEUE", NEW)
+
+
+def test_a_trailing_buy_follows_the_low_and_fires_above_it(bench: Bench) -> None:
+    bench.exchange.futures.place(bench.alice, NewOrder("BTCUSDT", "SELL", MARKET, Decimal("0.1")))
+    request = conditional("TRAILING_STOP_MARKET", None, side="BUY", quantity="0.1", reduce_only=True)
+    request.activate_price, request.callback_percent = Decimal(99_000), Decimal(1)
+    trailing = place(bench, request)
+    for mark in ("101000", "99000", "97000", "97969"):
+        bench.move(BTCUSDT=mark)
+        assert trailing.status == NEW
+    assert trailing.extreme == Decimal(97_000)
+    bench.move(BTCUSDT="97970")
+    assert (trailing.status, bench.alice.quantity("BTCUSDT", "BOTH")) == (FINISHED, Decimal(0))
+
+
+def test_a_trailing_stop_without_an_activation_price_is_awake_at_once(long: Bench) -> None:
+    request = conditional("TRAILING_STOP_MARKET", None, quantity="0.1", reduce_only=True)
+    request.callback_percent = Decimal(1)
+    trailing = place(long, request)
+    long.move(BTCUSDT="100000")
+    long.move(BTCUSDT="99000")
+    assert trailing.status == FINISHED

@@ -6,6 +6,7 @@ import pytest
 from paper.engine import margin
 from paper.engine.events import Event, MarginCalled
 from paper.engine.orders import MARKET, NewOrder
+from paper.engine.refusals import Refusal
 from paper.engine.venue import Portfolio
 from paper.tests.conftest import FUNDING_MS, PRICES, Bench
 
@@ -169,3 +170,26 @@ def test_a_position_turned_around_breaks_even_at_its_own_entry_and_fee(bench: Be
     assert (position.quantity, position.entry_price) == (Decimal("-0.2"), Decimal("109994.5"))
     assert position.break_even_price == position.entry_price * (1 - Decimal("0.0005"))
     assert position.accumulated == Decimal("0.1") * (Decimal("109994.5") - Decimal(100_005))
+
+
+@pytest.mark.parametrize(
+    ("isolated", "held", "change", "code"),
+    [
+        (True, False, "10", -4054),
+        (False, True, "10", -4049),
+        (True, True, "9999", -4050),
+        (True, True, "-0.01", -4051),
+    ],
+)
+def test_margin_moves_only_where_it_is(
+    bench: Bench, isolated: bool, held: bool, change: str, code: int
+) -> None:
+    if isolated:
+        bench.isolate("BTCUSDT", 10)
+    if held:
+        buy(bench, "BTCUSDT", "0.1")
+    before = bench.alice.position("BTCUSDT", "BOTH").isolated_wallet
+    with pytest.raises(Refusal) as refused:
+        bench.exchange.futures.move_margin(bench.alice, "BTCUSDT", "BOTH", Decimal(change))
+    assert refused.value.code == code
+    assert bench.alice.position("BTCUSDT", "BOTH").isolated_wallet == before
