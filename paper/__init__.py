@@ -32,7 +32,7 @@ Administration (header ``X-Paper-Secret`` when started with ``--admin-secret``, 
 ``GET /``                 a status page
 =======================  =================================================================================
 
-Decided where the exchange's documents are silent:
+Decided where the exchange's documents are silent (all of it in ``docs/paper-exchange.md``):
 
 - the book is invented around the last price and the same for every order: 16 levels within 4.5 %, nobody
   consumes another's depth; resting orders fill whole, at their price, when the book reaches it;
