@@ -8,7 +8,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from accounts.services.gateways import close_gateways, gateways_without_database
 from trading.models import Halt
-from trading.services import break_glass, emergency
+from trading.services import break_glass, closing, emergency
+from trading.services.bells import Bells
 from trading.services.halts import ScopeUnknown
 from trading.tasks import see_through
 
@@ -50,9 +51,9 @@ class Command(BaseCommand):
         except ScopeUnknown as error:
             raise CommandError(str(error)) from error
         until = time.monotonic() + options["timeout"]
-        see_through(bells)
+        _go_on(bells)
         while not emergency.prove_flat(halt, settings.CLOCK.now()) and time.monotonic() < until:
-            see_through(emergency.carry_out(halt, settings.CLOCK.now()))
+            _go_on(emergency.carry_out(halt, settings.CLOCK.now()))
             time.sleep(PAUSE_SECONDS)
         return self._tell(halt)
 
@@ -83,6 +84,11 @@ class Command(BaseCommand):
             state = "flat" if result.is_flat else "LEFT: " + ", ".join(result.residuals + result.problems)
             self.stdout.write(f"{result.account}: {result.sent} closes sent, {state}")
         return all(result.is_flat for result in results)
+
+
+def _go_on(bells: Bells) -> None:
+    """See the closes through here, those of dead workers too: no sweep may be there to take them up."""
+    see_through(bells.add(closing.take_over(bells.positions, settings.CLOCK.now())))
 
 
 def _scope(options: dict[str, Any]) -> str:

@@ -1,0 +1,64 @@
+"""Closing everything from the command line alone: nothing else of the desk need be alive."""
+
+import pytest
+from django.core.management import call_command
+from django.utils import timezone
+from pytest_django import Settings
+
+from tests.processes import PaperExchange
+from trading.domain.states import CloseReason, OrderPurpose, OrderStatus, PositionStatus
+from trading.models import Order, Position
+from trading.services import execution
+from trading.services.closing import request_close
+from trading.services.execution import claiming
+from trading.tests.services.holding import fresh, held_there, hold, orders_of
+from trading.tests.services.journey import WEATHER, now
+from trading.tests.services.sending import PLACE
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("unthrottled", "faults", "redis")]
+
+
+@pytest.fixture(autouse=True)
+def pinned(paper_exchange: PaperExchange, settings: Settings) -> None:
+    settings.GATE_OFF = WEATHER
+    paper_exchange.set_mark("BTCUSDT", "100000")
+
+
+def orphan_an_exit(position: Position, status: OrderStatus, paper: PaperExchange) -> None:
+    """An exit whose worker died in this state, its lease over; the exchange has only the UNKNOWN one."""
+    exits = request_close(position.pk, reason=CloseReason.MANUAL, now=now()).exits
+    if status == OrderStatus.UNKNOWN:
+        paper.add_fault(kind="close_socket", endpoint=PLACE, account=position.account.name, count=1)
+        execution.submit(exits, now())
+    else:
+        claimed = claiming.claim(exits)
+        if status == OrderStatus.SUBMITTED:
+            claiming.mark_submitted(claimed)
+    Order.objects.filter(pk__in=exits).update(lease_until=timezone.now(), due_at=None)
+    assert [order.status for order in orders_of(position, OrderPurpose.EXIT)] == [status]
+
+
+@pytest.mark.parametrize("status", [OrderStatus.CLAIMED, OrderStatus.SUBMITTED, OrderStatus.UNKNOWN])
+def test_close_all_takes_over_an_exit_whose_worker_died(
+    paper_exchange: PaperExchange, status: OrderStatus
+) -> None:
+    position = hold()
+    orphan_an_exit(position, status, paper_exchange)
+    call_command("close_all", account=position.account.name, timeout=5.0)
+    filled = [order for order in orders_of(position, OrderPurpose.EXIT) if order.status == OrderStatus.FILLED]
+    assert [order.filled_quantity for order in filled] == [position.quantity]
+    assert fresh(position).status == PositionStatus.CLOSED
+    assert held_there(position.account) == []
+
+
+def test_close_all_reads_the_executions_of_an_exit_whose_worker_died(paper_exchange: PaperExchange) -> None:
+    """Filled by the exchange's word, with no execution known: part of it may still be open."""
+    position = hold()
+    paper_exchange.add_fault(kind="partial", endpoint=PLACE, account=position.account.name, count=1)
+    unread = {"kind": "http", "endpoint": "GET /fapi/v1/userTrades", "account": position.account.name}
+    paper_exchange.add_fault(**unread, status=500, count=1)
+    execution.submit(request_close(position.pk, reason=CloseReason.MANUAL, now=now()).exits, now())
+    (order,) = orders_of(position, OrderPurpose.EXIT)
+    assert (order.status, order.fills_complete) == (OrderStatus.EXPIRED, False)
+    call_command("close_all", account=position.account.name, timeout=5.0)
+    assert held_there(position.account) == []
