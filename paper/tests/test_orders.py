@@ -309,3 +309,46 @@ def test_a_reduce_only_symbol_lets_hedged_positions_out(bench: Bench) -> None:
     with pytest.raises(Refusal) as refused:
         futures.place(bench.alice, order("SELL", "0.1", position_side=SHORT))
     assert refused.value.code == -4140
+
+
+def refusal_of(bench: Bench, request: NewOrder) -> int:
+    """The code an order is refused with; nothing of it is left."""
+    before = len(bench.alice.orders)
+    with pytest.raises(Refusal) as refused:
+        bench.exchange.futures.place(bench.alice, request)
+    assert len(bench.alice.orders) == before
+    return refused.value.code
+
+
+def test_two_hundred_open_orders_of_a_symbol_are_the_limit(bench: Bench) -> None:
+    for _ in range(200):
+        bench.exchange.futures.place(bench.alice, order("BUY", "0.001", "99000"))
+    assert refusal_of(bench, order("BUY", "0.001", "99000")) == -2025
+    other = NewOrder("ETHUSDT", "BUY", LIMIT, Decimal("0.1"), Decimal(2900))
+    assert bench.exchange.futures.place(bench.alice, other).status == NEW
+    assert bench.exchange.futures.place(bench.alice, order("BUY", "0.001")).status == FILLED
+
+
+def test_a_market_order_finds_nobody_beyond_the_bound_around_the_mark(bench: Bench) -> None:
+    bench.move(BTCUSDT="100000", last={"BTCUSDT": "106000"})
+    assert refusal_of(bench, order("BUY", "0.1")) == -4131
+    bench.move(BTCUSDT="100000", last={"BTCUSDT": "94000"})
+    assert refusal_of(bench, order("SELL", "0.1")) == -4131
+    assert bench.exchange.futures.place(bench.alice, order("BUY", "0.1")).status == FILLED
+
+
+def test_leverage_is_not_lowered_beyond_what_the_wallet_carries(bench: Bench) -> None:
+    futures = bench.exchange.futures
+    futures.place(bench.alice, order("BUY", "1"))
+    with pytest.raises(Refusal) as refused:
+        futures.set_leverage(bench.alice, "BTCUSDT", 5)
+    assert (refused.value.code, bench.alice.account.leverage("BTCUSDT")) == (-2028, 20)
+
+
+def test_ten_thousand_changes_of_an_order_are_the_limit(bench: Bench) -> None:
+    futures = bench.exchange.futures
+    resting = futures.place(bench.alice, order("BUY", "0.1", "99000"))
+    resting.modifications = 10_000
+    with pytest.raises(Refusal) as refused:
+        futures.modify(bench.alice, resting, Decimal("0.1"), Decimal(98_000))
+    assert (refused.value.code, resting.price) == (-5026, Decimal(99_000))
