@@ -33,7 +33,7 @@ from trading.models import Order, Position
 from trading.services import execution, intents, pictures, positions
 from trading.services.attempts import failed_attempts, unended_names
 from trading.services.bells import Bells
-from trading.services.contact import in_contact
+from trading.services.contact import in_contact, is_in_doubt
 from trading.services.fills import record_fills
 from trading.services.orders import new_exit
 from trading.services.plans import instrument_of
@@ -45,6 +45,8 @@ LONGEST_RETRY = timedelta(seconds=1)
 ATTEMPTS_BEFORE_WARNING = 2
 ATTEMPTS_BEFORE_ALARM = 4
 FILLS_READ_BEFORE_OPENING = timedelta(minutes=1)
+PATIENCE_SECONDS = 1.0
+"""An exit waits no longer for what the exchange says is open: that is its second bound alone."""
 
 log = structlog.get_logger(__name__)
 
@@ -70,20 +72,26 @@ def request_closes(position_ids: Sequence[int], *, reason: CloseReason, now: dat
 
 
 def continue_closing(position_ids: Sequence[int], now: datetime) -> Bells:
-    """Carry out the intents that stand: the next attempt where none is alive and its wait is over."""
+    """Carry out the intents that stand: the next attempt where none is alive and its wait is over.
+
+    An exit that can go out waits for no other account: who needs more than one short look is rung again.
+    """
     bells = Bells()
     intended = [position for position in _open_ones(position_ids) if position.is_closing]
     free = [position for position in intended if _is_free(position, bells, now)]
-    read = pictures.positions_of(position.account for position in free if position.market == Market.FUTURES)
-    ready = in_contact(free, read, now)
-    on_futures = [position for position in ready if position.market == Market.FUTURES]
-    flat = [position for position in on_futures if pictures.is_flat(position, read)]
-    for position in flat:
-        look_again(position, now + LONGEST_RETRY)
-    bells.add(settle_flat([position.pk for position in flat], now))
-    open_ones = [position for position in ready if position not in flat]
-    _tell_crossed_open(open_ones, read, now)
-    return bells.add(_order_exits(open_ones, read, now))
+    on_futures = [position for position in free if position.market == Market.FUTURES]
+    read = pictures.positions_of((position.account for position in on_futures), PATIENCE_SECONDS)
+    flat = {position.pk for position in on_futures if pictures.is_flat(position, read)}
+    doubtful = [position for position in free if position.pk not in flat and is_in_doubt(position)]
+    later = flat.union(position.pk for position in doubtful)
+    bells.add(_order_exits([position for position in free if position.pk not in later], read, now))
+    if bells.exits:
+        return bells.add(Bells(positions=sorted(later)))
+    for position in on_futures:
+        if position.pk in flat:
+            look_again(position, now + LONGEST_RETRY)
+    bells.add(settle_flat(sorted(flat), now))
+    return bells.add(_order_exits(in_contact(doubtful, read, now), read, now))
 
 
 def take_over(position_ids: Sequence[int], now: datetime) -> Bells:
@@ -197,6 +205,7 @@ def _order_exits(
     ready: Sequence[Position], read: Mapping[int, Sequence[PositionReport]], now: datetime
 ) -> Bells:
     """Commit the next EXIT of each position in one transaction; none where there was another meanwhile."""
+    _tell_crossed_open(ready, read, now)
     bells = Bells()
     with transaction.atomic():
         locked = lock_many(position.pk for position in ready)

@@ -19,24 +19,27 @@ from trading.services.position_rows import lock_many, look_again
 RETRY = timedelta(seconds=1)
 
 
-def in_contact(
-    free: Sequence[Position], read: Mapping[int, Sequence[PositionReport]], now: datetime
-) -> list[Position]:
-    """Those whose exit may go out, as far as a last attempt that never arrived leaves that in doubt.
+def is_in_doubt(position: Position) -> bool:
+    """Whether its last attempt never arrived and the mark may take it back. Other exits are tried again."""
+    return position.closing_for in STOP_RULES and _was_unreachable(position)
 
-    A stop-out waits for the exchange to answer, its positions or its resting stops: an outage costs it one
-    attempt and then one look a second, not an order a second. One that the mark has taken back meanwhile is
-    not carried out, while its stop still rests. Any other exit is simply tried again.
+
+def in_contact(
+    doubtful: Sequence[Position], read: Mapping[int, Sequence[PositionReport]], now: datetime
+) -> list[Position]:
+    """The stop-outs in doubt that may go out: the exchange answers again with the positions or the stops.
+
+    An outage costs one attempt and then one look a second, not an order a second. What the mark has taken
+    back meanwhile is not carried out, while its stop still rests.
     """
-    doubtful = [one for one in free if one.closing_for in STOP_RULES and _was_unreachable(one)]
     listed = pictures.resting_stops_of(doubtful)
     marks = pictures.marks_of(one for one in doubtful if one.pk in listed)
     for position in doubtful:
         look_again(position, now + RETRY)
     calm = {pk for pk, reports in listed.items() if _is_calm(pk, reports, marks.get(pk))}
     _withdraw(calm, now)
-    silent = {one.pk for one in doubtful if one.pk not in listed and not _was_read(one, read)}
-    return [one for one in free if one.pk not in calm | silent]
+    answering = [one for one in doubtful if one.pk in listed or _was_read(one, read)]
+    return [one for one in answering if one.pk not in calm]
 
 
 def _was_read(position: Position, read: Mapping[int, Sequence[PositionReport]]) -> bool:

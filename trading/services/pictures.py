@@ -25,12 +25,17 @@ Subject = TypeVar("Subject")
 log = structlog.get_logger(__name__)
 
 
-def positions_of(accounts: Iterable[Account]) -> dict[int, Sequence[PositionReport]]:
-    """The open futures positions of each account by its id; an account whose read failed is left out."""
+def positions_of(
+    accounts: Iterable[Account], seconds: float = READ_SECONDS
+) -> dict[int, Sequence[PositionReport]]:
+    """The open futures positions of each account by its id; one not read in these seconds is left out."""
     unique = {account.pk: account for account in accounts}
     with priority(Priority.EXIT):
         return _read_all(
-            unique, lambda account: (account, Market.FUTURES), lambda gateway, _: gateway.fetch_positions()
+            unique,
+            lambda account: (account, Market.FUTURES),
+            lambda gateway, _: gateway.fetch_positions(),
+            seconds,
         )
 
 
@@ -101,11 +106,12 @@ def _read_all(
     subjects: Mapping[Key, Subject],
     owner: Callable[[Subject], tuple[Account, Market]],
     call: Callable[[ExchangeGateway, Subject], Awaitable[Picture]],
+    seconds: float = READ_SECONDS,
 ) -> dict[Key, Picture]:
     async def read(subject: Subject) -> Picture:
         return await call(gateway_for(*owner(subject)), subject)
 
-    answers = IoLoop.current().run_all([read(subject) for subject in subjects.values()], READ_SECONDS)
+    answers = IoLoop.current().run_all([read(subject) for subject in subjects.values()], seconds)
     pictures: dict[Key, Picture] = {}
     for key, answer in zip(subjects, answers, strict=True):
         if isinstance(answer, BaseException):

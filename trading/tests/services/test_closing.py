@@ -1,5 +1,6 @@
 """One closer a position: the intent in the row, one live exit, tried again until the exchange is flat."""
 
+import time
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -124,6 +125,41 @@ def test_many_are_closed_with_one_exit_each() -> None:
     answer(request_closes([position.pk for position in held], reason=CloseReason.FLATTEN, now=now()))
     assert [fresh(position).status for position in held] == ["CLOSED", "CLOSED"]
     assert [len(exits_of(position)) for position in held] == [1, 1]
+
+
+def test_a_slow_account_delays_no_other_accounts_exit(exchange: PaperExchange) -> None:
+    slow, other = hold(), hold("SHORT")
+    exchange.add_fault(kind="delay", endpoint=POSITIONS, seconds=7, count=0, account=slow.account.name)
+    began = time.monotonic()
+    bells = request_closes([slow.pk, other.pk], reason=CloseReason.FLATTEN, now=now())
+    assert time.monotonic() - began < 4
+    assert {order.quantity for order in Order.objects.filter(pk__in=bells.exits)} == {
+        slow.quantity,
+        other.quantity,
+    }
+
+
+@pytest.mark.parametrize("is_flat", [True, False])
+def test_who_needs_further_looks_comes_after_the_others_exits(exchange: PaperExchange, is_flat: bool) -> None:
+    """An account the exchange shows flat, and a stop-out that never arrived."""
+    slow, other = hold(), hold("SHORT")
+    at = now()
+    intend_close(slow.pk, reason=CloseReason.STOP_LOSS, now=at)
+    if is_flat:
+        sell_elsewhere(slow, slow.quantity)
+    else:
+        name = slow.account.name
+        exchange.add_fault(kind="http", endpoint=ORDERS, status=403, body="", count=1, account=name)
+        visit(slow, at=at)
+    later = at + timedelta(seconds=2)
+    intend_close(other.pk, reason=CloseReason.FLATTEN, now=later)
+    bells = continue_closing([slow.pk, other.pk], later)
+    (exit_order,) = exits_of(other)
+    assert (bells.exits, bells.positions) == ([exit_order.pk], [slow.pk])
+    assert fresh(slow).closing_for == CloseReason.STOP_LOSS
+    answer(bells, later)
+    assert fresh(slow).closing_for == ("STOP_LOSS" if is_flat else "")
+    assert fresh(slow).status == ("CLOSED" if is_flat else "OPEN")
 
 
 def test_a_part_leaves_the_rest_open_and_protected() -> None:
