@@ -18,6 +18,7 @@ from django.db.models import Q, QuerySet
 
 from alerts.models import Severity
 from alerts.services import raise_alert
+from exchange.budget import Priority
 from exchange.port import Market, PositionReport
 from trading.domain.instrument import Instrument, floor_quantity
 from trading.domain.states import (
@@ -80,7 +81,8 @@ def continue_closing(position_ids: Sequence[int], now: datetime) -> Bells:
     intended = [position for position in _open_ones(position_ids) if position.is_closing]
     free = [position for position in intended if _is_free(position, bells, now)]
     on_futures = [position for position in free if position.market == Market.FUTURES]
-    read = pictures.positions_of((position.account for position in on_futures), PATIENCE_SECONDS)
+    accounts = [position.account for position in on_futures]
+    read = pictures.positions_of(accounts, PATIENCE_SECONDS, Priority.PROTECTION)
     flat = {position.pk for position in on_futures if pictures.is_flat(position, read)}
     doubtful = [position for position in free if position.pk not in flat and is_in_doubt(position)]
     later = flat.union(position.pk for position in doubtful)

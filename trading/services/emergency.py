@@ -92,9 +92,10 @@ def continue_flattening(now: datetime) -> Bells:
 def prove_flat(halt: Halt, now: datetime) -> bool:
     """Read the exchange again and write each account's residuals and seconds to flat; True when all are.
 
-    Judged by the newest row: what the operator asked for while the exchange was read counts.
+    One that this proof showed flat is not read again while nothing of ours is open there. Judged by the
+    newest row: what the operator asked for while the exchange was read counts.
     """
-    accounts = accounts_in(halt)
+    accounts = [account for account in accounts_in(halt) if not _is_proven(halt, account)]
     read = pictures.positions_of(accounts)
     with transaction.atomic():
         newest = Halt.objects.select_for_update().get(pk=halt.pk)
@@ -105,6 +106,15 @@ def prove_flat(halt: Halt, now: datetime) -> bool:
         is_flat = all(result["is_flat"] for result in outcome.values())
         _write_proof(halt, outcome, now if is_flat else None)
     return is_flat
+
+
+def _is_proven(halt: Halt, account: Account) -> bool:
+    """Whether the proof that is under way showed the account flat, and its rows have nothing open since."""
+    shown = halt.result.get("accounts", {}).get(account.name, {})
+    if halt.result.get("flat_at") or not shown.get("is_flat"):
+        return False
+    held = Position.objects.filter(_reached(halt), account=account, status=PositionStatus.OPEN)
+    return not held.exists() and not _unresolved(halt, account)
 
 
 def _write_proof(halt: Halt, outcome: dict[str, Any], flat_at: datetime | None) -> None:

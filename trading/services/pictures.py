@@ -26,11 +26,11 @@ log = structlog.get_logger(__name__)
 
 
 def positions_of(
-    accounts: Iterable[Account], seconds: float = READ_SECONDS
+    accounts: Iterable[Account], seconds: float = READ_SECONDS, urgency: Priority = Priority.LOOKUP
 ) -> dict[int, Sequence[PositionReport]]:
     """The open futures positions of each account by its id; one not read in these seconds is left out."""
     unique = {account.pk: account for account in accounts}
-    with priority(Priority.EXIT):
+    with priority(urgency):
         return _read_all(
             unique,
             lambda account: (account, Market.FUTURES),

@@ -28,8 +28,6 @@ PRIORITY_OF: dict[str, Priority] = {
     OrderPurpose.WORKING_STOP: Priority.PROTECTION,
     OrderPurpose.ENTRY: Priority.ENTRY,
 }
-URGENCY = list(Priority)
-"""The most urgent first."""
 
 
 def submit(order_ids: Sequence[int], now: datetime) -> Bells:
@@ -108,8 +106,9 @@ async def _read_fills(gateway: ExchangeGateway, answer: Answer) -> None:
     if answer.report is None:
         return
     try:
-        # A filled entry has no stop before its executions are rows: reading them is protecting it.
-        with priority(min(PRIORITY_OF[answer.order.purpose], Priority.PROTECTION, key=URGENCY.index)):
+        # A filled entry has no stop before its executions are rows: reading them is protecting it. What an
+        # exit did may be read later: only its own request is never refused.
+        with priority(Priority.PROTECTION):
             answer.fills = await gateway.fetch_fills(
                 answer.order.symbol, exchange_order_id=answer.report.exchange_order_id
             )

@@ -30,7 +30,7 @@ from trading.tests.services.holding import (
     stops_there,
     stranger,
 )
-from trading.tests.services.journey import BTC, ETH, WEATHER, fit_accounts, now, set_columns
+from trading.tests.services.journey import BTC, ETH, WEATHER, a_position, fit_accounts, now, set_columns
 from trading.tests.services.sending import PLACE, an_entry, send, told_of
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("unthrottled", "faults", "redis")]
@@ -129,6 +129,43 @@ def test_an_account_that_cannot_be_read_is_not_flat(paper_exchange: PaperExchang
     assert "flat_at" not in halt.result
     paper_exchange.delete("/paper/faults")
     assert until_flat(halt).result["accounts"][name]["is_flat"]
+
+
+def one_of_two_flat(paper: PaperExchange) -> tuple[Halt, Account, Position]:
+    """A desk's flatten with one account proven flat and one held up; neither can be read any more."""
+    held_up = hold()
+    (flat,) = fit_accounts(1)
+    halt, _ = emergency.raise_halt("desk", "FLATTEN", "because", "a test", now())
+    assert not emergency.prove_flat(halt, now())
+    paper.add_fault(kind="http", endpoint=POSITIONS, status=500, count=0)
+    return halt, flat, held_up
+
+
+def test_an_account_proven_flat_is_not_read_again_while_the_others_are(paper_exchange: PaperExchange) -> None:
+    halt, flat, held_up = one_of_two_flat(paper_exchange)
+    emergency.prove_flat(halt, now())
+    assert halt.result["accounts"][flat.name]["is_flat"]
+    assert halt.result["accounts"][held_up.account.name]["residuals"] == [{"reason": "UNREACHABLE"}]
+
+
+@pytest.mark.parametrize("what", ["position", "entry"])
+def test_an_account_proven_flat_is_read_again_once_something_is_open_there(
+    paper_exchange: PaperExchange, what: str
+) -> None:
+    halt, flat, _ = one_of_two_flat(paper_exchange)
+    if what == "position":
+        a_position(flat, BTC)
+    else:
+        claiming.mark_submitted(claiming.claim([an_entry(flat).pk]))
+    emergency.prove_flat(halt, now())
+    assert halt.result["accounts"][flat.name]["residuals"] == [{"reason": "UNREACHABLE"}]
+
+
+def test_whoever_asks_again_after_all_was_flat_has_everybody_read(paper_exchange: PaperExchange) -> None:
+    position = hold()
+    halt = until_flat(raise_halt(of(position), "FLATTEN"))
+    paper_exchange.add_fault(kind="http", endpoint=POSITIONS, status=500, count=0)
+    assert not emergency.prove_flat(halt, now())
 
 
 def test_a_close_the_exchange_refuses_is_a_residual_with_its_code(paper_exchange: PaperExchange) -> None:
