@@ -26,6 +26,10 @@ GIVEN_BY_THE_TESTS = (
 STYLES = ("/static/unfold/css/styles.css", "/static/desk/desk.css", "/static/ninja/swagger-ui.css")
 
 
+ONLY_RUN_REQUIREMENTS = Path(__file__).parent / "run_requirements"
+"""A folder that hides from programs what the tests' environment has beyond a user's."""
+
+
 class RunningDesk:
     """`python -m project.run` in a place and on ports of its own."""
 
@@ -41,6 +45,7 @@ class RunningDesk:
             "PAPER_PORT": str(self.paper),
             "VALKEY_PORT": str(self.valkey),
             "PAPER_ACCOUNTS": "3",
+            "PYTHONPATH": str(ONLY_RUN_REQUIREMENTS),
         }
         self.process = Process("run", [sys.executable, "-m", "project.run"], place, {**env, **told})
         self.starts = 0
