@@ -33,7 +33,7 @@ Answer = TypeVar("Answer")
 
 READ_SECONDS = 8.0
 INSTRUMENTS_KEPT_SECONDS = 3600.0
-UNFINISHED_KEPT_SECONDS = 30.0
+ASKED_AGAIN_SECONDS = 30.0
 KEPT_SECONDS = 4
 TICKER_FIELDS = ("symbol", "last_price", "quote_volume", "bid", "ask")
 DEPTH_WITHIN = Decimal("0.005")
@@ -102,7 +102,10 @@ class MarketFigures:
 
 
 class Listing:
-    """The instruments of one market, kept by a process for an hour; an old table serves when a read fails."""
+    """The instruments of one market, kept by a process for an hour; an old table serves when a read fails.
+
+    It serves for a while then, unasked: who reads it before a transaction asks nothing inside.
+    """
 
     def __init__(self, market: Market) -> None:
         self.market = market
@@ -120,6 +123,7 @@ class Listing:
         except ReadFailed:
             if not self.reports:
                 raise
+            self._kept_until = monotonic() + ASKED_AGAIN_SECONDS
         return self
 
     def _replace(self, reports: Sequence[InstrumentReport]) -> None:
@@ -127,7 +131,7 @@ class Listing:
         self.instruments = {report.symbol: _instrument(report) for report in reports}
         # Brackets come with an account's keys: without any account yet, the table is asked again soon.
         is_whole = self.market != Market.FUTURES or all(report.brackets for report in reports)
-        self._kept_until = monotonic() + (INSTRUMENTS_KEPT_SECONDS if is_whole else UNFINISHED_KEPT_SECONDS)
+        self._kept_until = monotonic() + (INSTRUMENTS_KEPT_SECONDS if is_whole else ASKED_AGAIN_SECONDS)
 
 
 @lru_cache(maxsize=len(Market))

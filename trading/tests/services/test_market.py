@@ -1,7 +1,9 @@
 from datetime import timedelta
 from decimal import Decimal
+from typing import Never
 
 import pytest
+from django.db import transaction
 from redis import Redis
 
 from exchange.errors import ReadFailed
@@ -113,3 +115,30 @@ def test_instruments_know_their_filters_and_brackets() -> None:
     spot = market.symbol_on(BTC, Market.SPOT)
     assert spot == "BTC/USDT"
     assert market.instruments(Market.SPOT)[spot].brackets == ()
+
+
+class Silent:
+    """An exchange that does not answer, and remembers how often it was asked."""
+
+    asked = 0
+
+    async def fetch_instruments(self) -> Never:
+        self.asked += 1
+        raise ReadFailed("TIMEOUT", "silent")
+
+
+def test_a_table_that_cannot_be_refreshed_is_asked_once_and_never_in_a_transaction(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    listing, silent, seconds = market.Listing(Market.FUTURES), Silent(), [1_000.0]
+    monkeypatch.setattr(market, "monotonic", lambda: seconds[0])
+    known = listing.current().instruments
+    monkeypatch.setattr(market, "market_data", lambda _: silent)
+    seconds[0] += 3601
+    listing.current()
+    with transaction.atomic():
+        assert all(listing.current().instruments == known for _ in range(50))
+    assert silent.asked == 1
+    seconds[0] += 31
+    assert listing.current().instruments == known
+    assert silent.asked == 2
