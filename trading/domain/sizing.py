@@ -246,14 +246,16 @@ def desk_ceiling(
 ) -> Decimal:
     """Return the desk's largest notional in one symbol: the setting, a share of the volume and of the depth.
 
-    `depth_notional` is the book's notional within 0.5 % on the side to be taken; what is None does not bind.
+    `depth_notional` is the book's notional within 0.5 % on the side to be taken. A figure that could not be
+    read leaves no room: unknown is not deep.
     """
-    rooms = [limits.desk_symbol_notional]
-    if quote_volume_24h is not None:
-        rooms.append(limits.desk_volume_share * quote_volume_24h)
-    if depth_notional is not None:
-        rooms.append(limits.desk_depth_share * depth_notional)
-    return min(rooms)
+    if quote_volume_24h is None or depth_notional is None:
+        return ZERO
+    return min(
+        limits.desk_symbol_notional,
+        limits.desk_volume_share * quote_volume_24h,
+        limits.desk_depth_share * depth_notional,
+    )
 
 
 def share_pro_rata(wanted: Mapping[Key, Decimal], room: Decimal) -> dict[Key, Decimal]:

@@ -223,7 +223,14 @@ def test_the_desks_room_is_the_least_of_setting_volume_and_depth() -> None:
     limits = Limits()
     assert desk_ceiling(limits, quote_volume_24h=D(10**9), depth_notional=D(10**6)) == D(200_000)
     assert desk_ceiling(limits, quote_volume_24h=D(10**8), depth_notional=D(10**7)) == D(100_000)
-    assert desk_ceiling(limits, quote_volume_24h=None, depth_notional=None) == D(5_000_000)
+    assert desk_ceiling(limits, quote_volume_24h=D(10**11), depth_notional=D(10**9)) == D(5_000_000)
+
+
+@pytest.mark.parametrize(("volume", "depth"), [(10**9, None), (None, 10**6), (None, None)])
+def test_an_unread_market_leaves_the_desk_no_room(volume: int | None, depth: int | None) -> None:
+    quote_volume_24h, depth_notional = (None if one is None else D(one) for one in (volume, depth))
+    ceiling = desk_ceiling(Limits(), quote_volume_24h=quote_volume_24h, depth_notional=depth_notional)
+    assert ceiling == 0
 
 
 @pytest.mark.parametrize(("per_unit", "excess"), [("1.25", "0"), ("1.26", "2.064"), ("-1", "0")])

@@ -10,11 +10,14 @@ from pytest_django import Settings
 from accounts.models import Account, Health, SymbolSetting
 from alerts.models import Alert
 from exchange.port import Market
+from tests.processes import PaperExchange
 from trading.domain.limits import SizingModel
+from trading.domain.sizing import Cap
 from trading.domain.states import AllocationOutcome, DenyCode, OrderPurpose, OrderStatus
 from trading.models import Allocation, Decision, Halt, Order
 from trading.services.allocation import allocate, offer
 from trading.services.selection import request
+from trading.services.valkey import valkey
 from trading.tests.services.journey import (
     BTC,
     ETH,
@@ -305,6 +308,16 @@ def test_the_desk_shares_a_scarce_coin_pro_rata_and_stays_under_its_ceiling(sett
     notionals = dict(Order.objects.values_list("account_id", "reserved_notional"))
     assert Decimal("0.95") * ceiling < sum(notionals.values()) <= ceiling
     assert notionals[large.pk] / notionals[small.pk] == pytest.approx(Decimal(2), rel=Decimal("0.02"))
+
+
+def test_an_unread_book_refuses_and_never_enlarges(faults: PaperExchange) -> None:
+    fit_accounts(1, SOL)
+    decision = decided(SOL)
+    faults.add_fault(kind="http", endpoint="GET /fapi/v1/depth", status=500, count=0)
+    valkey().delete(f"desk:depth:{SOL}")
+    allocate(decision.pk, now())
+    code, detail = the_refusal(decision)
+    assert (code, detail["cap"]) == (DenyCode.MAX_ORDER, Cap.DESK_NOTIONAL)
 
 
 def test_a_decision_past_its_deadline_reaches_nobody() -> None:
