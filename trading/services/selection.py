@@ -32,6 +32,7 @@ from trading.services.terms import plan_terms
 
 MOST_REFUSED_SHOWN = 20
 NO_MARK = "NO_MARK"
+REQUESTABLE = (SignalStatus.OPEN, SignalStatus.DUPLICATE, SignalStatus.EXPIRED)
 
 
 class RequestRefused(ValueError):
@@ -61,8 +62,8 @@ def select(now: datetime) -> Decision | None:
 def request(signal: Signal, now: datetime) -> Decision:
     """Decide on this signal now; the decision it already led to, when there is one.
 
-    Raises RequestRefused for a signal that does not open or was cancelled. A mark that cannot be read leaves
-    the decision without a price, and every account is then denied STALE_DATA.
+    Raises RequestRefused for a signal that does not open or was cancelled, be it while the market is read.
+    A mark that cannot be read leaves the decision without a price, and every account is denied STALE_DATA.
     """
     known = Decision.objects.filter(signal=signal).first()
     if known is not None:
@@ -70,12 +71,19 @@ def request(signal: Signal, now: datetime) -> Decision:
     if signal.action != SignalAction.OPEN:
         raise RequestRefused("ACTION", f"a signal that asks to {signal.action} is not executed")
     if signal.status == SignalStatus.CANCELLED:
-        raise RequestRefused("CANCELLED", "its source has cancelled this signal")
+        raise _cancelled()
     figures = market.figures([signal.symbol], now)[signal.symbol]
     assessed = _quality(signal, figures, history.records(settings.LIMITS.history_days, now))
     shown = [_shown(signal, assessed)]
     decided = _decide(signal, figures, assessed, shown, now, is_requested=True)
-    return decided or Decision.objects.get(signal=signal)
+    decision = decided or Decision.objects.filter(signal=signal).first()
+    if decision is None:
+        raise _cancelled()
+    return decision
+
+
+def _cancelled() -> RequestRefused:
+    return RequestRefused("CANCELLED", "its source has cancelled this signal")
 
 
 # ── what is open ─────────────────────────────────────────────────────────────
@@ -270,7 +278,7 @@ def _decide(
     *,
     is_requested: bool = False,
 ) -> Decision | None:
-    """Write the decision and move its signal; None when another worker was first."""
+    """Move the signal and write its decision; None when another worker or a cancel was first."""
     mark_at = min(figures.mark_at or now, now)
     possible = routes.possible_markets(signal, figures.mark_price)
     decision = Decision(
@@ -291,8 +299,12 @@ def _decide(
     )
     try:
         with transaction.atomic():
+            decidable = Signal.objects.filter(
+                pk=signal.pk, status__in=REQUESTABLE if is_requested else [SignalStatus.OPEN]
+            )
+            if not decidable.update(status=SignalStatus.DECIDED):
+                return None
             decision.save()
-            Signal.objects.filter(pk=signal.pk).update(status=SignalStatus.DECIDED)
     except IntegrityError:
         return None
     return decision

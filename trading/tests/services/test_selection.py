@@ -1,7 +1,9 @@
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from threading import Thread
+from typing import Any
 
 import pytest
 from django.db import connection
@@ -12,8 +14,9 @@ from exchange.port import Market
 from trading.domain.limits import Limits
 from trading.domain.states import DecisionStatus
 from trading.models import Allocation, Decision, Halt, Order, Position, Signal
-from trading.models.signals import SignalStatus
-from trading.services import market
+from trading.models.signals import SignalAction, SignalStatus
+from trading.services import market, signals
+from trading.services.market import MarketFigures
 from trading.services.selection import RequestRefused, request, select
 from trading.tests.services.journey import (
     BTC,
@@ -41,6 +44,27 @@ def with_limits(settings: Settings, **changes: object) -> None:
 
 def past_choice(at: datetime, status: DecisionStatus = DecisionStatus.NONE) -> None:
     Decision.objects.create(status=status, decided_at=at)
+
+
+def during_the_market_read(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], object]) -> None:
+    """Have something happen between the look at the market and what is written after it."""
+    read = market.figures
+
+    def figures(*asked: Any) -> dict[str, MarketFigures]:
+        found = read(*asked)
+        happens()
+        return found
+
+    monkeypatch.setattr(market, "figures", figures)
+
+
+def cancel(signal: Signal) -> None:
+    wish = signals.SignalDraft(
+        external_id="cancel", symbol=signal.symbol, side=signal.side, action=SignalAction.CANCEL
+    )
+    cancelling, _ = signals.intake(signal.source, wish, now())
+    signals.act(cancelling, now())
+    assert cancelling.status == SignalStatus.DONE
 
 
 def reason_of(decision: Decision | None) -> str:
@@ -151,6 +175,16 @@ def test_a_fruitless_selection_is_made_again_after_a_minute(settings: Settings) 
     Decision.objects.filter(pk=past.pk).update(decided_at=at - timedelta(seconds=60))
     assert reason_of(select(at)) == "QUALITY"
     assert Signal.objects.get().status == SignalStatus.OPEN
+
+
+def test_a_cancel_during_the_market_read_leaves_no_decision(monkeypatch: pytest.MonkeyPatch) -> None:
+    fit_accounts(1)
+    signal = a_signal()
+    during_the_market_read(monkeypatch, lambda: cancel(signal))
+    assert select(now()) is None
+    signal.refresh_from_db()
+    assert signal.status == SignalStatus.CANCELLED
+    assert not Decision.objects.exists()
 
 
 def test_without_open_signals_nothing_is_written() -> None:
@@ -287,6 +321,26 @@ def test_a_close_is_not_executed_and_a_cancelled_signal_neither() -> None:
     with pytest.raises(RequestRefused, match="CANCELLED"):
         request(cancelled, now())
     assert not Decision.objects.exists()
+
+
+def test_a_cancel_during_the_market_read_of_a_request_refuses_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    fit_accounts(1)
+    signal = a_signal()
+    during_the_market_read(monkeypatch, lambda: cancel(signal))
+    with pytest.raises(RequestRefused, match="CANCELLED"):
+        request(signal, now())
+    signal.refresh_from_db()
+    assert signal.status == SignalStatus.CANCELLED
+    assert not Decision.objects.exists()
+
+
+def test_an_operator_may_still_request_what_ranking_would_not_take() -> None:
+    for status in (SignalStatus.EXPIRED, SignalStatus.DUPLICATE):
+        signal = a_signal()
+        Signal.objects.filter(pk=signal.pk).update(status=status)
+        decision = request(Signal.objects.select_related("source").get(pk=signal.pk), now())
+        signal.refresh_from_db()
+        assert (decision.signal, signal.status) == (signal, SignalStatus.DECIDED)
 
 
 @pytest.mark.django_db(transaction=True)
