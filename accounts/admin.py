@@ -134,7 +134,9 @@ class LimitInline(TabularInline):  # type: ignore[misc]  # unfold has no types
     def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         """Names are chosen, not typed."""
         if db_field.name == "name":
-            names = [(name, name) for name in sorted(settings.LIMITS.as_edge())]
+            names = [
+                (name, name) for name in sorted(set(settings.LIMITS.as_edge()) - settings.LIMITS.desk_only)
+            ]
             return forms.ChoiceField(choices=names, widget=UnfoldAdminSelectWidget)
         return super().formfield_for_dbfield(db_field, request, **kwargs)
 

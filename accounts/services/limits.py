@@ -31,8 +31,15 @@ class EffectiveLimits:
         return self.origins.get(name, DESK)
 
     def shown(self) -> dict[str, tuple[str, str]]:
-        """Every limit as it is written in a setting (percent where it is one), with its origin."""
-        return {name: (text, self.origin(name)) for name, text in self.limits.as_edge().items()}
+        """Every limit an account can have as its own, as written in a setting, with its origin."""
+        return {
+            name: (text, self.origin(name))
+            for name, text in self.limits.as_edge().items()
+            if self._is_own(name)
+        }
+
+    def _is_own(self, name: str) -> bool:
+        return name not in self.limits.desk_only
 
 
 def effective_limits(account: Account) -> EffectiveLimits:
@@ -63,9 +70,11 @@ def effective_limits_of(accounts: Iterable[Account]) -> dict[int, EffectiveLimit
 def set_override(owner: Account | AccountGroup, name: str, value: str, changed_by: str) -> LimitOverride:
     """Set one limit of a group or an account, as text (percent where it is one).
 
-    Raises AccountRefused(BAD_LIMIT) for an unknown name, a bad value, or one that contradicts what the owner
-    or any account of the group has otherwise; then nothing is stored.
+    Raises AccountRefused(BAD_LIMIT) for an unknown name, a limit of the desk alone, a bad value, or one that
+    contradicts what the owner or any account of the group has otherwise; then nothing is stored.
     """
+    if name.lower() in settings.LIMITS.desk_only:
+        raise AccountRefused("BAD_LIMIT", f"{name.lower()} is the desk's: no group or account has its own.")
     owned: dict[str, Any] = {"account": owner} if isinstance(owner, Account) else {"group": owner}
     with transaction.atomic():
         row, _ = LimitOverride.objects.update_or_create(

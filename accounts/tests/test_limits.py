@@ -77,3 +77,13 @@ def test_an_account_whose_stored_overrides_contradict_has_no_limits_to_enter_und
     with pytest.raises(ValueError, match="daily_loss"):
         effective_limits(accounts[0])
     assert sorted(effective_limits_of(accounts)) == [accounts[1].pk, accounts[2].pk]
+
+
+@pytest.mark.parametrize("name", ["leverage", "unprotected_seconds", "DESK_DAILY_TRADES"])
+def test_a_limit_of_the_desk_cannot_be_set_for_an_account_and_is_not_shown_as_its_own(
+    accounts: list[Account], name: str
+) -> None:
+    with pytest.raises(AccountRefused, match="is the desk's"):
+        set_override(accounts[0], name, "1", "olga")
+    assert not LimitOverride.objects.exists()
+    assert name.lower() not in effective_limits(accounts[0]).shown()

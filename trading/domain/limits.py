@@ -118,9 +118,6 @@ class Limits:
     excess_loss: Decimal = Decimal("1.25")
     # Execution (section 5)
     deadline_seconds: int = 15
-    recv_window_ms: int = 5_000
-    absence_looks: int = 3
-    absence_seconds: int = 5
     unknown_alarm_seconds: int = 60
     # Exit plan (section 6)
     base_take_profit: Decimal = Decimal("0.010")
@@ -156,7 +153,6 @@ class Limits:
     stream_max_age_seconds: int = 5
     unknown_accounts: int = 3
     unknown_accounts_share: Decimal = Decimal("0.01")
-    venue_error_share: Decimal = Decimal("0.20")
     # Alerts (section 9)
     stop_approach: Decimal = Decimal("0.80")
     day_warning: Decimal = Decimal("0.02")
@@ -182,6 +178,11 @@ class Limits:
         if problems:
             raise LimitError(problems)
         return self
+
+    @property
+    def desk_only(self) -> frozenset[str]:
+        """The limits that no group or account can have otherwise."""
+        return DESK_ONLY
 
     def as_edge(self) -> dict[str, str]:
         """Return every tunable as it would be written in a setting, percent where the kind says so."""
@@ -327,10 +328,7 @@ TUNABLES: Mapping[str, Tunable] = {
     "leverage": _count(1, 125),
     "excess_loss": _factor("1", "3"),
     "deadline_seconds": _count(1, 120),
-    "recv_window_ms": _count(1_000, 60_000),
-    "absence_looks": _count(3, 20),
-    "absence_seconds": _count(5, 600),
-    "unknown_alarm_seconds": _count(10, 600),
+    "unknown_alarm_seconds": _count(11, 600),
     "base_take_profit": _percent("0.1", "20"),
     "base_stop": _percent("0.1", "10"),
     "stop_floor": _percent("0.15", "10"),
@@ -362,10 +360,48 @@ TUNABLES: Mapping[str, Tunable] = {
     "stream_max_age_seconds": _count(1, 60),
     "unknown_accounts": _count(1, 1_000),
     "unknown_accounts_share": _percent("0.1", "100"),
-    "venue_error_share": _percent("1", "100"),
     "stop_approach": _percent("10", "100"),
     "day_warning": _percent("0.1", "50"),
 }
+
+DESK_ONLY = frozenset(
+    {
+        "min_score",
+        "min_quality",
+        "signal_max_age_seconds",
+        "cooldown_seconds",
+        "fruitless_seconds",
+        "candidates",
+        "history_days",
+        "desk_risk_budget",
+        "desk_daily_trades",
+        "correlation_min_hours",
+        "venue_circuit_accounts",
+        "venue_circuit_share",
+        "entry_slippage",
+        "entry_stop_share",
+        "desk_symbol_notional",
+        "desk_volume_share",
+        "desk_depth_share",
+        "leverage",
+        "deadline_seconds",
+        "unknown_alarm_seconds",
+        "unprotected_seconds",
+        "unseen_alarm_seconds",
+        "second_stop_seconds",
+        "stop_priority_seconds",
+        "stop_hung_seconds",
+        "desk_stop_outs",
+        "desk_stop_out_minutes",
+        "halted_accounts_share",
+        "stream_max_age_seconds",
+        "unknown_accounts",
+        "unknown_accounts_share",
+        "stop_approach",
+        "day_warning",
+    }
+)
+"""What is decided once for all accounts: a group or an account cannot have it otherwise."""
 
 MODE_DEFAULTS: Mapping[str, Mapping[str, LimitValue]] = {
     "paper": {},
@@ -432,10 +468,6 @@ _CONTRADICTIONS: tuple[tuple[str, Callable[[Limits], bool]], ...] = (
     (
         "fruitless_seconds is above cooldown_seconds",
         lambda limits: limits.fruitless_seconds > limits.cooldown_seconds,
-    ),
-    (
-        "unknown_alarm_seconds is not above the time an absence takes (recv_window_ms and absence_seconds)",
-        lambda limits: limits.unknown_alarm_seconds <= limits.recv_window_ms / 1000 + limits.absence_seconds,
     ),
 )
 
