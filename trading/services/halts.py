@@ -69,6 +69,11 @@ def covers(halt: Halt, account: Account, symbol: str) -> bool:
     return True
 
 
+def follow_rename(scope: HaltScope, before: str, after: str) -> None:
+    """Let the standing halts of an account or a group go by its new name: they cover it as before."""
+    Halt.objects.filter(scope=scope, target=before, resumed_at__isnull=True).update(target=after)
+
+
 def read_reach(text: str) -> Reach:
     """Read ``desk``, ``group:<name>``, ``account:<name>``, ``symbol:<symbol>``; else raise `ScopeUnknown`."""
     scope, _, target = text.strip().partition(":")

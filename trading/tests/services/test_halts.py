@@ -249,3 +249,18 @@ def test_a_symbol_is_halted_by_our_own_rows_when_the_market_tables_cannot_be_rea
         assert halts.read_reach(f"symbol:{spelling}").target == SYMBOL
     with pytest.raises(halts.ScopeUnknown):
         halts.read_reach("symbol:NOPEUSDT")
+
+
+def test_a_renamed_account_or_group_stays_halted_and_can_be_resumed() -> None:
+    (account,) = accounts_of(1)
+    account.group = AccountGroup.objects.create(name="before")
+    account.save()
+    emergency.raise_halt(f"account:{account.name}", "HALT_ENTRIES", "because", "a test", NOON)
+    emergency.raise_halt("group:before", "HALT_ENTRIES", "because", "a test", NOON)
+    account.name, account.group.name = "after", "afterwards"
+    account.save(update_fields=["name"])
+    account.group.save()
+    board = halts.standing(NOON)
+    assert [halts.covers(halt, account, SYMBOL) for halt in board.halts] == [True, True]
+    assert emergency.resume("account:after", "done", "a test", NOON) == 1
+    assert emergency.resume("group:afterwards", "done", "a test", NOON) == 1
