@@ -1,6 +1,7 @@
 from typing import Any
 
 from django.contrib import admin
+from django.http import HttpRequest
 from django_celery_beat.admin import ClockedScheduleAdmin as BeatClockedScheduleAdmin
 from django_celery_beat.admin import CrontabScheduleAdmin as BeatCrontabScheduleAdmin
 from django_celery_beat.admin import PeriodicTaskAdmin as BeatPeriodicTaskAdmin
@@ -37,6 +38,10 @@ class DeskPeriodicTaskAdmin(BeatPeriodicTaskAdmin, ModelAdmin):  # type: ignore[
     """The ticks of beat; what an operator changes here is kept."""
 
     form = DeskPeriodicTaskForm
+
+    def get_actions(self, request: HttpRequest) -> Any:
+        """The library's actions switch ticks off and run them: only for who may change them."""
+        return super().get_actions(request) if self.has_change_permission(request) else {}
 
 
 @admin.register(IntervalSchedule)

@@ -8,6 +8,7 @@ from django.db.models import Model
 from django.http import HttpResponse
 from django.test import Client
 from django.urls import reverse
+from django_celery_beat.models import PeriodicTask
 from redis import Redis
 
 from accounts.models import Account
@@ -170,6 +171,13 @@ def test_a_viewer_sees_and_cannot_act(redis: Redis, db: None) -> None:
     act(client, "close_selected", position)
     position.refresh_from_db()
     assert position.closing_for == ""
+
+    call_command("install_schedule")
+    sweep = PeriodicTask.objects.get(task="trading.tasks.sweep")
+    for action in ("disable_tasks", "toggle_tasks", "run_tasks"):
+        act(client, action, sweep)
+    sweep.refresh_from_db()
+    assert sweep.enabled
 
 
 def test_schedules_are_shown_in_the_same_style(owner: Client, redis: Redis) -> None:
