@@ -3,12 +3,16 @@
 from datetime import datetime
 
 from django.db import transaction
+from django.db.models import Q
 
 from accounts.errors import AccountRefused
 from accounts.models import Account, AccountGroup
 from accounts.services.registry import HIGHEST_LEVERAGE, wipe_keys
-from trading.domain.states import OPEN, PositionStatus
+from trading.domain.states import OPEN, OrderStatus, PositionStatus
 from trading.models import Order, Position
+
+MAY_HAVE_FILLED = (OrderStatus.FILLED, OrderStatus.EXPIRED, OrderStatus.CANCELLED)
+"""Ended orders whose executions may still be unread: a position that no row shows yet."""
 
 
 def archive(account: Account, now: datetime) -> None:
@@ -24,7 +28,8 @@ def archive(account: Account, now: datetime) -> None:
             raise AccountRefused("ARCHIVED", f"{account.name} is archived already.")
         if Position.objects.filter(account=account, status=PositionStatus.OPEN).exists():
             raise AccountRefused("HAS_POSITION", f"{account.name} holds a position: close it first.")
-        if Order.objects.filter(account=account, status__in=sorted(OPEN)).exists():
+        unresolved = Q(status__in=sorted(OPEN)) | Q(status__in=MAY_HAVE_FILLED, fills_complete=False)
+        if Order.objects.filter(unresolved, account=account).exists():
             raise AccountRefused("UNRESOLVED_ORDER", f"{account.name} has an order that is not resolved yet.")
         wipe_keys(locked, now)
 

@@ -11,6 +11,7 @@ from decimal import Decimal
 
 import empyrical
 import numpy as np
+from django.conf import settings
 from django.db.models import CharField, Max
 from django.db.models.functions import Cast, Substr
 
@@ -101,7 +102,7 @@ def _hourly(
     account: str, since: datetime | None, until: datetime | None
 ) -> Iterable[tuple[str, datetime, Decimal]]:
     """The last reading of each account in each hour, in order of time."""
-    rows = EquitySnapshot.objects.filter(market=Market.FUTURES).order_by()
+    rows = EquitySnapshot.objects.filter(market=Market.FUTURES, account__mode=settings.MODE).order_by()
     rows = rows.filter(account__name=account) if account else rows
     rows = rows.filter(at__gte=since) if since else rows
     rows = rows.filter(at__lte=until) if until else rows

@@ -138,9 +138,9 @@ def _accounts() -> AccountSummary:
     equity = F("wallet_balance") + Coalesce(F("unrealized_profit"), zero)
     compared = Q(day_baseline_equity__isnull=False, wallet_balance__isnull=False)
     healthy = Q(health=Health.HEALTHY)
-    found = Account.objects.filter(archived_at__isnull=True).aggregate(
+    found = Account.objects.filter(archived_at__isnull=True, mode=settings.MODE).aggregate(
         total=Count("pk"),
-        active=Count("pk", filter=healthy & Q(is_enabled=True, mode=settings.MODE)),
+        active=Count("pk", filter=healthy & Q(is_enabled=True)),
         paused=Count("pk", filter=Q(is_enabled=False)),
         unhealthy=Count("pk", filter=Q(health__in=[Health.UNHEALTHY, Health.CREDENTIAL_ERROR])),
         unverified=Count("pk", filter=Q(health=Health.UNVERIFIED)),

@@ -113,3 +113,11 @@ def test_statistics_count_decisions_and_tell_their_period(asking: Asker, redis: 
     assert {one["name"]: one["closed"]["net"] for one in told["accounts"]} == {"alpha": "29", "beta": "-11"}
     assert client.get("/api/bot/stats?source=nobody").json()["desk"]["closed"]["win_rate_pct"] is None
     assert client.get("/api/bot/stats?side=UP").status_code == 422
+
+
+def test_the_money_of_accounts_of_another_mode_is_not_the_desks(asking: Asker, redis: Redis) -> None:
+    for name, mode in (("ours", "paper"), ("another", "live")):
+        rows.account(name, mode=mode, wallet_balance=Decimal(10_000), unrealized_profit=Decimal(0))
+    told = asking(Scope.READ).get("/api/bot/status").json()
+    assert Decimal(told["accounts"]["equity"]) == 10_000
+    assert told["accounts"]["total"] == 1
