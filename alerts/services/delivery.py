@@ -92,12 +92,26 @@ def _send(index: int, url: str, alerts: list[Alert], now: datetime) -> bool:
 
 
 def _notify(url: str, alerts: list[Alert]) -> bool:
-    channel = apprise.Apprise()
-    if not channel.add(url):
+    channel = channel_of(url)
+    if channel is None:
         return False
     gravest = _gravest_first(alerts)[0]
     title = f"Phalanx {settings.MODE}: {gravest.severity}"
     return bool(channel.notify(body=message_of(alerts), title=title, notify_type=_notify_type(gravest)))
+
+
+def channel_of(url: str) -> apprise.Apprise | None:
+    """The channel of an address, or None for one that apprise cannot read.
+
+    What is longer than the channel takes goes in several messages: some refuse it whole instead.
+    """
+    plugin = apprise.Apprise.instantiate(url)
+    if plugin is None:
+        return None
+    plugin.overflow_mode = apprise.OverflowMode.SPLIT
+    channel = apprise.Apprise()
+    channel.add(plugin)
+    return channel
 
 
 def _notify_type(alert: Alert) -> apprise.NotifyType:

@@ -10,7 +10,7 @@ from pytest_django import Settings
 
 from alerts.models import Alert, Severity
 from alerts.services import clear_alert, raise_alert
-from alerts.services.delivery import LINES_A_MESSAGE, deliver_due, retry_after
+from alerts.services.delivery import LINES_A_MESSAGE, channel_of, deliver_due, retry_after
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 SOON = NOW + timedelta(seconds=1)
@@ -145,3 +145,17 @@ def test_what_is_older_than_a_day_is_no_longer_told(webhook: Webhook) -> None:
 def test_the_wait_doubles_up_to_an_hour() -> None:
     waits = [retry_after(attempts).total_seconds() for attempts in (1, 2, 3, 8, 9, 400)]
     assert waits == [15, 30, 60, 1920, 3600, 3600]
+
+
+def test_a_message_longer_than_a_channel_takes_goes_in_parts() -> None:
+    channel = channel_of("discord://0123456789/token-of-a-channel")
+    assert channel is not None
+    (discord,) = list(channel)
+    line = "CRITICAL UNPROTECTED alpha BTC/USDT:USDT: " + "x" * 90
+    parts = discord._apply_overflow(body="\n".join([line] * LINES_A_MESSAGE), title="Phalanx")
+    assert len(parts) > 1
+    assert all(len(part["body"]) <= discord.body_maxlen for part in parts)
+
+
+def test_an_address_that_names_no_channel_is_none() -> None:
+    assert channel_of("no-such-channel://somewhere") is None

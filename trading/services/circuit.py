@@ -7,13 +7,15 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import QuerySet
 
-from alerts.models import Severity
-from alerts.services import raise_alert
+from alerts.models import Alert, Severity
+from alerts.services import clear_alerts, raise_alert
 from trading.domain.breaker import venue_circuit
 from trading.domain.states import AllocationOutcome, DenyCode, OrderPurpose, OrderStatus
 from trading.models import Allocation, Decision, Order
 from trading.services.bells import Bells
 from trading.services.unsent import cancel_unsent
+
+CAUSE = "venue-circuit:"
 
 
 def stop_if_same_code(decision_id: int, now: datetime) -> Bells:
@@ -29,6 +31,12 @@ def stop_if_same_code(decision_id: int, now: datetime) -> Bells:
     offered = entries.order_by().values("account_id").distinct().count()
     code = venue_circuit(rejections, offered, settings.LIMITS)
     return Bells() if code is None else _stop(decision_id, code, rejections[code], now)
+
+
+def clear(now: datetime) -> None:
+    """A decision ran to its end: what stopped an earlier one is over, and is told again should it return."""
+    standing = Alert.objects.filter(cause__startswith=CAUSE, cleared_at__isnull=True)
+    clear_alerts(list(standing.values_list("cause", flat=True)), now)
 
 
 def _entries(decision_id: int) -> QuerySet[Order]:
@@ -47,5 +55,5 @@ def _stop(decision_id: int, code: str, accounts: int, now: datetime) -> Bells:
             detail={"exchange_code": code, "accounts": accounts},
         )
     message = f"{accounts} accounts were refused with {code}: the rest of the decision was stopped."
-    raise_alert(f"venue-circuit:{code}", Severity.CRITICAL, DenyCode.VENUE_CIRCUIT, message, now=now)
+    raise_alert(f"{CAUSE}{code}", Severity.CRITICAL, DenyCode.VENUE_CIRCUIT, message, now=now)
     return Bells(decisions=[decision_id])

@@ -116,6 +116,8 @@ def _complete(decision: Decision, now: datetime) -> Bells:
         status=DecisionStatus.COMPLETE, completed_at=now
     ):
         log.info("decision_complete", decision=str(decision.uuid), trace_id=decision.trace_id)
+        if not Decision.objects.filter(pk=decision.pk).exclude(stopped_code="").exists():
+            circuit.clear(now)
     return bells
 
 

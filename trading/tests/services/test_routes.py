@@ -2,9 +2,11 @@ import pytest
 from pytest_django import Settings
 
 from accounts.models import Account, AccountSource
+from alerts.models import Alert
 from exchange.port import Market
-from trading.domain.states import AllocationOutcome, OrderStatus
+from trading.domain.states import AllocationOutcome, DecisionStatus, OrderStatus
 from trading.models import Allocation, Decision, Order
+from trading.services import decisions
 from trading.services.allocation import advance_route, allocate
 from trading.services.circuit import stop_if_same_code
 from trading.services.selection import request
@@ -178,3 +180,18 @@ def test_a_stopped_decision_offers_nothing_any_more() -> None:
     assert not allocate(decision.pk, now())
     assert not advance_route(decision.pk, now())
     assert Order.objects.count() == 6
+
+
+def test_a_circuit_that_opens_again_after_a_decision_that_ran_is_told_again() -> None:
+    stopped = a_fan_out(6)
+    reject(5, "-4131")
+    stop_if_same_code(stopped.pk, now())
+    assert Alert.objects.filter(cause="venue-circuit:-4131", cleared_at=None).exists()
+    decisions.settle([stopped.pk], now())
+    assert Alert.objects.filter(cause="venue-circuit:-4131", cleared_at=None).exists()
+
+    # The same accounts again, of which nobody refuses any more.
+    Decision.objects.filter(pk=stopped.pk).update(stopped_code="", status=DecisionStatus.OPEN)
+    Order.objects.update(status=OrderStatus.EXPIRED, fills_complete=True)
+    decisions.settle([stopped.pk], now())
+    assert not Alert.objects.filter(cause="venue-circuit:-4131", cleared_at=None).exists()
