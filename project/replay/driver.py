@@ -83,7 +83,7 @@ class Driver:
         for account in rows:
             verify_account(account, step.now)
         ensure_symbol_settings_of(rows, self._symbols.values(), step.now)
-        monitoring.monitor(step.now)
+        self._monitor(step.now)
         equity.record(step.now)
         return step.now
 
@@ -103,7 +103,7 @@ class Driver:
         """Let everything come to its end: fills read, decisions closed, money written."""
         for _ in range(3):
             self._is_quiet = False
-            self._settle(monitoring.monitor(now).add(sweeping.sweep(now)), now)
+            self._settle(self._monitor(now).add(sweeping.sweep(now)), now)
         equity.record(now)
 
     def _take(self, step: Step) -> None:
@@ -113,6 +113,11 @@ class Driver:
             self._read_funding()
         self._board.publish(self._mark(symbol, price, step.now) for symbol, price in step.marks.items())
         heartbeat.beat(valkey(), heartbeat.MARKS)
+
+    def _monitor(self, now: datetime) -> Bells:
+        """Monitor with living marks: in lockstep they come when the desk is ready, not by the wall clock."""
+        heartbeat.beat(valkey(), heartbeat.MARKS)
+        return monitoring.monitor(now)
 
     def _read_funding(self) -> None:
         try:
@@ -135,7 +140,7 @@ class Driver:
     def _close_minute(self, now: datetime) -> Bells:
         self.progress.minutes += 1
         self._operate(now)
-        bells = monitoring.monitor(now)
+        bells = self._monitor(now)
         bells.add(sweeping.sweep(now))
         if self._selected_at is None or now - self._selected_at >= SELECT_EVERY:
             self._selected_at = now

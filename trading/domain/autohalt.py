@@ -53,7 +53,7 @@ class AccountDay:
 
 @dataclass(frozen=True, slots=True)
 class DeskMoment:
-    """The desk's figures for its own halts. `marks_age_seconds` is None when no mark was ever seen."""
+    """The desk's figures for its own halts. `marks_age_seconds` is None when no mark was ever streamed."""
 
     stop_outs: tuple[StopOut, ...]
     accounts: int

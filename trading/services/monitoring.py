@@ -358,13 +358,13 @@ def _judge(accounts: Sequence[Account], now: datetime) -> None:
     limits = {one.pk: found[one.pk].limits if one.pk in found else settings.LIMITS for one in accounts}
     at_stake = exposures(accounts, limits, marks, now)
     warnings.warn(accounts, at_stake, marks, now)
-    automatic_halts.check(accounts, limits, at_stake, _marks_age_seconds(now), now)
+    automatic_halts.check(accounts, limits, at_stake, _marks_age_seconds(), now)
 
 
-def _marks_age_seconds(now: datetime) -> float | None:
-    """The age of the newest mark; without the board nobody can know that marks come."""
+def _marks_age_seconds() -> float | None:
+    """The age of the newest streamed marks; without Valkey nobody can know that marks come."""
     try:
-        return prices.marks_age_seconds(now)
+        return prices.stream_age_seconds()
     except RedisError:
         return None
 

@@ -5,8 +5,9 @@ from datetime import datetime
 
 from redis.exceptions import RedisError
 
+from exchange import heartbeat
 from exchange.errors import GatewayError
-from exchange.marks import MarkBoard, age_seconds
+from exchange.marks import MarkBoard
 from exchange.port import Market, MarkPrice
 from trading.models import Position
 from trading.services import market
@@ -35,10 +36,12 @@ def fresh_marks(positions: Iterable[Position], now: datetime) -> dict[str, MarkP
         return seen_marks(listed)
 
 
-def marks_age_seconds(now: datetime) -> float | None:
-    """The age of the newest mark on the board; None when there is none, or no board."""
-    board = MarkBoard(valkey()).read()
-    return min((age_seconds(mark, now) for mark in board.values()), default=None)
+def stream_age_seconds() -> float | None:
+    """How long ago the stream brought marks, by the wall clock; None when it never did. Raises RedisError.
+
+    The board cannot tell: whoever finds it old fills it by a call, and so would hide a dead stream.
+    """
+    return heartbeat.age_seconds(valkey(), heartbeat.MARKS)
 
 
 def _priced_by(positions: Iterable[Position]) -> dict[str, str]:

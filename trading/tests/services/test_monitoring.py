@@ -13,6 +13,7 @@ from accounts.models import Account
 from accounts.services.gateways import gateway_for
 from accounts.services.symbol_settings import ensure_symbol_settings_of
 from alerts.models import Alert
+from exchange import heartbeat
 from exchange.futures_gateway import FuturesGateway
 from exchange.loop import IoLoop
 from exchange.port import Market, OrderRequest, OrderSide, OrderType, PositionReport
@@ -354,3 +355,31 @@ def test_an_account_whose_correction_fails_holds_no_other_back_and_is_read_again
     first.refresh_from_db()
     assert first.audited_at is None
     assert "NOT_CORRECTED" in alerts_of(first)
+
+
+# ── whether marks come ───────────────────────────────────────────────────────
+def test_marks_read_by_call_are_no_living_stream() -> None:
+    position = hold()
+    valkey().flushdb()
+    accounts = [position.account]
+    monitoring._judge(accounts, now())
+    assert mark_of(BTC) == MARK, "read by call, and on the board since"
+    monitoring._judge(accounts, now())
+    halt = Halt.objects.get(code="STREAM_STALE")
+    assert halt.resumed_at is None
+    heartbeat.beat(valkey(), heartbeat.MARKS)
+    monitoring._judge(accounts, now())
+    halt.refresh_from_db()
+    assert halt.resumed_at is not None
+
+
+def test_a_stream_nobody_can_ask_about_is_stale(settings: Settings) -> None:
+    account = hold().account
+    heartbeat.beat(valkey(), heartbeat.MARKS)
+    settings.REDIS_URL = "redis://127.0.0.1:1/0"
+    valkey.cache_clear()
+    try:
+        monitoring._judge([account], now())
+    finally:
+        valkey.cache_clear()
+    assert Halt.objects.filter(code="STREAM_STALE", resumed_at=None).exists()
