@@ -254,7 +254,8 @@ def _offer_again(decision_id: int, allocation_ids: Sequence[int], now: datetime)
         return Bells()
     seen = market_scene(_signal_symbol(decision), now)
     with transaction.atomic():
-        Decision.objects.select_for_update().get(pk=decision_id)
+        if Decision.objects.select_for_update().get(pk=decision_id).stopped_code:
+            return Bells()  # stopped between the look and the lock
         shares = Allocation.objects.select_for_update(of=("self",)).filter(pk__in=allocation_ids)
         by_account = {share.account_id: share for share in shares.prefetch_related("orders")}
         scene = load_scene(decision, seen, _held_accounts(list(by_account)), now)

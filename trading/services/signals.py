@@ -10,7 +10,7 @@ from decimal import Decimal, InvalidOperation
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from exchange.errors import ReadFailed
 from trading.domain.states import (
@@ -270,13 +270,16 @@ def _cancel_undone(signal: Signal, now: datetime) -> Bells:
     """Nothing undecided, unsent or not yet offered of this source and symbol is pursued any further."""
     same = {"source": signal.source, "symbol": signal.symbol}
     undecided = Signal.objects.filter(**same, action=SignalAction.OPEN, status=SignalStatus.OPEN)
-    open_decisions = Decision.objects.filter(
-        status=DecisionStatus.OPEN, signal__source=signal.source, signal__symbol=signal.symbol
+    # A complete one may be opened again by an offer that reads the market now, until its deadline.
+    offered = Decision.objects.filter(
+        Q(status=DecisionStatus.OPEN) | Q(deadline_at__gt=now),
+        signal__source=signal.source,
+        signal__symbol=signal.symbol,
     )
     with transaction.atomic():
         undecided.update(status=SignalStatus.CANCELLED, note=f"{signal.action} by its source")
-        decision_ids = list(open_decisions.values_list("pk", flat=True))
-        open_decisions.update(stopped_code=CANCELLED_BY_SIGNAL)
+        decision_ids = list(offered.values_list("pk", flat=True))
+        offered.update(stopped_code=CANCELLED_BY_SIGNAL)
         allocation_ids = cancel_unsent(_entries(signal), CANCELLED_BY_SIGNAL, now)
         Allocation.objects.filter(pk__in=allocation_ids, outcome=AllocationOutcome.PENDING).update(
             outcome=AllocationOutcome.SKIPPED, code=CANCELLED_BY_SIGNAL

@@ -1,6 +1,8 @@
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from django.db import connection
@@ -13,9 +15,12 @@ from exchange.port import Market
 from tests.processes import PaperExchange
 from trading.domain.limits import SizingModel
 from trading.domain.sizing import Cap
-from trading.domain.states import AllocationOutcome, DenyCode, OrderPurpose, OrderStatus
+from trading.domain.states import AllocationOutcome, DecisionStatus, DenyCode, OrderPurpose, OrderStatus
 from trading.models import Allocation, Decision, Halt, Order
+from trading.models.signals import SignalAction, SignalStatus
+from trading.services import signals
 from trading.services.allocation import allocate, offer
+from trading.services.scene import MarketScene, market_scene
 from trading.services.selection import request
 from trading.services.valkey import valkey
 from trading.tests.services.journey import (
@@ -393,6 +398,51 @@ def test_nothing_is_offered_after_the_deadline() -> None:
     rejected(allocation, "-2019")
     assert offer([allocation.pk], now() + timedelta(seconds=20)).entries == []
     assert allocation.orders.count() == 1
+
+
+def a_share_to_offer_on() -> Allocation:
+    fit_accounts(1)
+    decision = decided()
+    allocate(decision.pk, now())
+    share = decision.allocations.get()
+    rejected(share, "-2019")
+    return share
+
+
+def during_the_market_read(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], object]) -> None:
+    """Have something happen between the look at the market and the lock on the decision."""
+
+    def then(*asked: Any) -> MarketScene:
+        seen = market_scene(*asked)
+        happens()
+        return seen
+
+    monkeypatch.setattr("trading.services.allocation.market_scene", then)
+
+
+@pytest.mark.parametrize("status", [DecisionStatus.OPEN, DecisionStatus.COMPLETE])
+def test_a_close_during_an_offer_leaves_no_entry(
+    monkeypatch: pytest.MonkeyPatch, status: DecisionStatus
+) -> None:
+    share = a_share_to_offer_on()
+    Decision.objects.update(status=status)  # settling may call it complete before the offer is made
+
+    def close() -> None:
+        closing = a_signal(action=SignalAction.CLOSE)
+        signals.act(closing, now())
+        assert closing.status == SignalStatus.DONE
+
+    during_the_market_read(monkeypatch, close)
+    assert not offer([share.pk], now())
+    share.decision.refresh_from_db()
+    assert (share.orders.count(), share.decision.status) == (1, status)
+
+
+def test_a_circuit_that_opens_during_an_offer_leaves_no_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    share = a_share_to_offer_on()
+    during_the_market_read(monkeypatch, lambda: Decision.objects.update(stopped_code="VENUE_CIRCUIT -2019"))
+    assert not offer([share.pk], now())
+    assert share.orders.count() == 1
 
 
 def test_the_number_of_queries_does_not_grow_with_the_accounts() -> None:
