@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import structlog
+from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
@@ -25,7 +26,8 @@ from trading.models import Fill, Order
 from trading.services import pictures
 from trading.services.bells import Bells
 from trading.services.execution import recording
-from trading.services.fills import record_fills
+from trading.services.fills import record_fills, warm_market_table
+from trading.services.position_rows import lock_accounts
 
 log = structlog.get_logger(__name__)
 
@@ -142,9 +144,15 @@ def _conclude(order: Order, look: Look, now: datetime) -> Bells:
     if look.report is None:
         return _note_absence(order, look, now) if order.status == OrderStatus.UNKNOWN else _rest(order)
     filled = sum(fill.quantity for fill in look.fills) + (order.filled_quantity if not look.fills else 0)
-    bells = recording.apply_report(order, look.report, now, fills_known=filled >= look.report.filled_quantity)
+    known = filled >= look.report.filled_quantity
     if look.fills:
-        bells.add(record_fills(order.account, Market(order.market), look.fills, now))
+        warm_market_table(Market(order.market))
+    # One commit: an order whose fills count as known, and are not, is never read again.
+    with transaction.atomic():
+        lock_accounts([order.account_id] if look.fills else [])
+        bells = recording.apply_report(order, look.report, now, fills_known=known)
+        if look.fills:
+            bells.add(record_fills(order.account, Market(order.market), look.fills, now))
     clear_alert(f"unknown:{order.client_order_id}", now=now)
     return bells
 

@@ -26,7 +26,7 @@ from trading.domain.states import (
 )
 from trading.models import Fill, Order, Position
 from trading.services import emergency, execution
-from trading.services.execution import claiming, recording, sending
+from trading.services.execution import claiming, recording, resolving, sending
 from trading.services.orders import new_exit
 from trading.tests.services.holding import at_exchange, fresh, held_there, hold, orders_of, stranger
 from trading.tests.services.journey import BTC, WEATHER, fit_accounts, now, set_columns
@@ -604,3 +604,24 @@ def test_a_futures_stop_that_is_cancelled_has_nothing_left_to_read() -> None:
     bells = execution.cancel([stop.pk], now())
     stop.refresh_from_db()
     assert (stop.status, stop.fills_complete, bells.resolve) == (OrderStatus.CANCELLED, True, [])
+
+
+def test_a_look_that_dies_before_the_executions_are_rows_leaves_the_order_to_be_read_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    order = an_entry()
+    sending.send_all(claiming.mark_submitted(claiming.claim([order.pk])))
+    lapse(order)
+    with monkeypatch.context() as patch:
+        patch.setattr(resolving, "record_fills", dies)
+        with pytest.raises(RuntimeError, match="died"):
+            look_up(order)
+    order.refresh_from_db()
+    assert (order.status, order.fills_complete) == (OrderStatus.UNKNOWN, False)
+    look_up(order)
+    order.refresh_from_db()
+    assert (order.status, order.fills_complete) == (OrderStatus.FILLED, True)
+
+
+def dies(*_: object) -> None:
+    raise RuntimeError("died")
