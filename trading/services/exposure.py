@@ -11,7 +11,8 @@ from decimal import Decimal
 from typing import TypeVar
 from zoneinfo import ZoneInfo
 
-from django.db.models import Q, QuerySet
+from django.db.models import DateTimeField, Q, QuerySet, Value
+from django.db.models.functions import Least
 
 from accounts.models import Account
 from exchange.port import Market, OrderSide
@@ -25,6 +26,9 @@ from trading.services.market import TAKER_FEES
 Row = TypeVar("Row", Position, Order, Fill, Income)
 
 LONGEST_DAY = timedelta(hours=25)
+LOADED_BEFORE = timedelta(minutes=1)
+"""How long before us an account may have been loaded: its row may tell of a newer reading than it does."""
+
 TRANSFERS = ("TRANSFER", "INTERNAL_TRANSFER", "DEPOSIT", "WITHDRAW")
 
 
@@ -119,7 +123,10 @@ def exposures(
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """The rows by account; `entered` is when each share that filled something since yesterday was ordered."""
+    """The rows by account; `entered` is when each share that filled something since yesterday was ordered.
+
+    `fills` are those since the account's own last reading: one left unread must not load everybody's.
+    """
 
     positions: Mapping[int, Sequence[Position]]
     in_flight: Mapping[int, Sequence[Order]]
@@ -132,7 +139,7 @@ class _Rows:
         since = now - LONGEST_DAY
         mine = Q(account__in=[account.pk for account in accounts])
         entries = Order.objects.filter(mine, purpose=OrderPurpose.ENTRY).order_by()
-        read_at = min((account.balances_at for account in accounts if account.balances_at), default=now)
+        read_at = Least("account__balances_at", Value(now - LOADED_BEFORE, DateTimeField()))
         return cls(
             positions=_by_account(Position.objects.filter(mine, status=PositionStatus.OPEN)),
             in_flight=_by_account(entries.filter(status__in=sorted(OPEN))),

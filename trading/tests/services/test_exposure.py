@@ -1,5 +1,6 @@
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from uuid import uuid4
 
 import pytest
 from django.conf import settings
@@ -9,7 +10,7 @@ from exchange.port import Market, OrderSide
 from trading.domain.limits import Limits
 from trading.domain.states import OrderPurpose, OrderStatus
 from trading.models import Allocation, Decision, Fill, Income, Order, Position
-from trading.services.exposure import Exposure, day_start, exposures
+from trading.services.exposure import Exposure, _Rows, day_start, exposures
 from trading.tests.services.journey import WALLET, fit_accounts, now, set_columns
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("paper_exchange")]
@@ -58,6 +59,23 @@ def an_entry(account: Account, status: OrderStatus, **columns: object) -> Order:
         "reserved_notional": Decimal(100),
     }
     return Order.objects.create(**{**values, **columns})
+
+
+def a_fill(account: Account, *, filled_at: datetime, **columns: object) -> Fill:
+    values: dict[str, object] = {
+        "account": account,
+        "market": Market.FUTURES,
+        "symbol": SYMBOL,
+        "trade_id": uuid4().hex,
+        "exchange_order_id": "1",
+        "side": OrderSide.BUY,
+        "price": Decimal(10),
+        "quantity": Decimal(100),
+        "fee": Decimal("0.5"),
+        "fee_asset": "USDT",
+        "filled_at": filled_at,
+    }
+    return Fill.objects.create(**{**values, **columns})
 
 
 def test_the_risk_of_a_position_is_its_loss_at_the_stop_with_both_fees_and_slippage() -> None:
@@ -135,22 +153,27 @@ def test_what_happened_since_the_balance_was_read_is_carried_forward() -> None:
     (account,) = fit_accounts(1)
     set_columns(account, balances_at=now() - timedelta(seconds=20))
     a_long(account, stop_price="9.9", opened_at=now() - timedelta(seconds=5))
-    Fill.objects.create(
-        account=account,
-        market=Market.FUTURES,
-        symbol=SYMBOL,
-        trade_id="1",
-        exchange_order_id="1",
-        side=OrderSide.BUY,
-        price=Decimal(10),
-        quantity=Decimal(100),
-        fee=Decimal("0.5"),
-        fee_asset="USDT",
-        filled_at=now() - timedelta(seconds=5),
-    )
+    a_fill(account, filled_at=now() - timedelta(seconds=5))
     wallet = exposure_of(account).wallets[Market.FUTURES]
     assert wallet.wallet == WALLET - Decimal("0.5")
     assert wallet.available == WALLET - Decimal("0.5") - Decimal(500)
+
+
+def test_an_unread_account_does_not_load_the_fills_of_the_others() -> None:
+    unread, read = fit_accounts(2)
+    set_columns(unread, balances_at=now() - timedelta(days=3))
+    own = a_fill(unread, filled_at=now() - timedelta(days=2))
+    a_fill(unread, filled_at=now() - timedelta(days=4))
+    a_fill(read, filled_at=now() - timedelta(hours=1))
+    assert _Rows.load([unread, read], now()).fills == {unread.pk: [own]}
+
+
+def test_a_fill_counts_though_a_newer_reading_was_written_since_its_account_was_loaded() -> None:
+    (account,) = fit_accounts(1)
+    set_columns(account, balances_at=now() - timedelta(seconds=20))
+    a_fill(account, filled_at=now() - timedelta(seconds=10))
+    Account.objects.filter(pk=account.pk).update(balances_at=now())
+    assert exposure_of(account).wallets[Market.FUTURES].wallet == WALLET - Decimal("0.5")
 
 
 def test_the_day_counts_from_the_accounts_own_midnight() -> None:
