@@ -151,8 +151,11 @@ def see_through(bells: Bells) -> None:
             bells.add(execution.submit(exits, now))
         if positions:
             bells.add(watching.attend(positions, now))
-            bells.add(closing.continue_closing(positions, now))
-            bells.add(protection.protect(positions, now))
+            wanted = closing.continue_closing(positions, now)
+            # At once: looking at stops reads every account of the chunk, and no exit waits for another's.
+            bells.add(execution.submit(wanted.exits, now))
+            wanted.exits = []
+            bells.add(wanted).add(protection.protect(positions, now))
         if cancels:
             bells.add(execution.cancel(cancels, now))
     ring(bells)

@@ -4,18 +4,21 @@ import time
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from django.db import IntegrityError, transaction
 from pytest_django import Settings
+from redis import Redis
 
 from alerts.models import Alert
 from exchange.port import Market, OrderSide, PositionReport
 from tests.processes import PaperExchange
+from trading import tasks
 from trading.domain.states import CloseReason, OrderPurpose, OrderStatus, PositionStatus
 from trading.models import Order, Position
-from trading.services import execution, pictures
+from trading.services import execution, pictures, protection
 from trading.services.bells import Bells
 from trading.services.closing import continue_closing, request_close, request_closes, settle_flat
 from trading.services.execution import claiming
@@ -428,3 +431,18 @@ def test_a_spot_part_is_sold_and_the_rest_gets_its_stop_back() -> None:
     assert after.quantity - Decimal("0.00001") < resting.quantity <= after.quantity
     assert after.protection == "VERIFIED"
     assert codes_of(after).count("VERIFIED") == 2
+
+
+def test_an_exit_is_sent_before_any_stop_is_looked_at(monkeypatch: pytest.MonkeyPatch, redis: Redis) -> None:
+    position = hold()
+    intend_close(position.pk, reason=CloseReason.MANUAL, now=now())
+    looks: list[list[str]] = []
+
+    def look(position_ids: list[int], moment: datetime) -> Bells:
+        looks.append([order.status for order in orders_of(position, OrderPurpose.EXIT)])
+        return protection.protect(position_ids, moment)
+
+    monkeypatch.setattr(tasks, "protection", SimpleNamespace(protect=look))
+    tasks.see_through(Bells(positions=[position.pk]))
+    assert looks[0] == ["FILLED"]
+    assert fresh(position).status == PositionStatus.CLOSED
