@@ -95,8 +95,9 @@ def intake(source: str | SignalSource, draft: SignalDraft, now: datetime) -> tup
 def act(signal: Signal, now: datetime) -> Bells:
     """Carry out a close or cancel on what its source opened on its symbol; again until nothing is left.
 
-    Undecided signals and unsent entries are cancelled by both; a close also closes the positions. It is DONE
-    when no entry of the source is still at the exchange, whose late fill would open what should be closed.
+    It reaches what was sent before it and nothing that the source sends afterwards. Undecided signals
+    and unsent entries are cancelled by both; a close also closes the positions. It is DONE when no such entry
+    is still at the exchange, whose late fill would open what should be closed.
     """
     if signal.action == SignalAction.OPEN or signal.status != SignalStatus.OPEN:
         return Bells()
@@ -250,31 +251,31 @@ def _known(source_name: str, external_id: str) -> Signal | None:
     return known.select_related("source").first()
 
 
+def _sent_before(signal: Signal) -> QuerySet[Signal]:
+    """What its source asked to open on its symbol until then; the row's order settles equal times."""
+    earlier = Q(received_at__lt=signal.received_at) | Q(received_at=signal.received_at, pk__lt=signal.pk)
+    same = Signal.objects.filter(source=signal.source, symbol=signal.symbol, action=SignalAction.OPEN)
+    return same.filter(earlier)
+
+
 def _open_positions(signal: Signal) -> QuerySet[Position]:
     return Position.objects.filter(
-        status=PositionStatus.OPEN,
-        allocation__decision__signal__source=signal.source,
-        allocation__decision__signal__symbol=signal.symbol,
+        status=PositionStatus.OPEN, allocation__decision__signal__in=_sent_before(signal)
     )
 
 
 def _entries(signal: Signal) -> QuerySet[Order]:
     return Order.objects.filter(
-        purpose=OrderPurpose.ENTRY,
-        allocation__decision__signal__source=signal.source,
-        allocation__decision__signal__symbol=signal.symbol,
+        purpose=OrderPurpose.ENTRY, allocation__decision__signal__in=_sent_before(signal)
     )
 
 
 def _cancel_undone(signal: Signal, now: datetime) -> Bells:
-    """Nothing undecided, unsent or not yet offered of this source and symbol is pursued any further."""
-    same = {"source": signal.source, "symbol": signal.symbol}
-    undecided = Signal.objects.filter(**same, action=SignalAction.OPEN, status=SignalStatus.OPEN)
+    """Nothing undecided, unsent or not yet offered of what was sent before is pursued any further."""
+    undecided = _sent_before(signal).filter(status=SignalStatus.OPEN)
     # A complete one may be opened again by an offer that reads the market now, until its deadline.
     offered = Decision.objects.filter(
-        Q(status=DecisionStatus.OPEN) | Q(deadline_at__gt=now),
-        signal__source=signal.source,
-        signal__symbol=signal.symbol,
+        Q(status=DecisionStatus.OPEN) | Q(deadline_at__gt=now), signal__in=_sent_before(signal)
     )
     with transaction.atomic():
         undecided.update(status=SignalStatus.CANCELLED, note=f"{signal.action} by its source")

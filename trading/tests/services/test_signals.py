@@ -211,8 +211,8 @@ def test_a_close_wants_closed_what_its_own_source_opened_and_nothing_of_others()
     assert (mine.closing_for, foreign.closing_for) == ("SIGNAL", "")
 
 
-def an_entry_under_way(account: Account, status: OrderStatus) -> Order:
-    signal, _ = intake("desk", draft(), now())
+def an_entry_under_way(account: Account, status: OrderStatus, external_id: str = "one") -> Order:
+    signal, _ = intake("desk", draft(external_id=external_id), now())
     decision = Decision.objects.create(signal=signal, status="OPEN", decided_at=now())
     share = Allocation.objects.create(decision=decision, account=account)
     return Order.objects.create(
@@ -258,6 +258,34 @@ def test_a_close_waits_for_an_entry_that_may_still_fill_and_then_closes_what_it_
     Order.objects.update(status=OrderStatus.FILLED)
     assert continue_actions(now()).positions == [position.pk]
     close.refresh_from_db()
+    assert close.status == SignalStatus.DONE
+
+
+def test_what_a_source_sends_after_its_close_is_left_alone() -> None:
+    unknown, entering, holding = fit_accounts(3)
+    an_entry_under_way(unknown, OrderStatus.UNKNOWN)
+    close = a_close(now())
+    act(close, now())
+    undecided, _ = intake("desk", draft(external_id="undecided"), close.received_at)
+    entry = an_entry_under_way(entering, OrderStatus.PENDING, "entering")
+    position = opened_by("desk", holding)
+    first = Decision.objects.get(signal__external_id="one")
+
+    bells = continue_actions(now())
+
+    assert (bells.decisions, bells.positions) == ([first.pk], [])
+    for row in (close, undecided, entry, position):
+        row.refresh_from_db()
+    assert [close.status, undecided.status] == [SignalStatus.OPEN, SignalStatus.OPEN]
+    assert [entry.status, position.closing_for] == [OrderStatus.PENDING, ""]
+    assert list(Decision.objects.exclude(stopped_code="")) == [first]
+
+
+def test_a_close_does_not_wait_for_entries_its_source_sends_afterwards() -> None:
+    (account,) = fit_accounts(1)
+    close = a_close(now())
+    an_entry_under_way(account, OrderStatus.UNKNOWN)
+    act(close, now())
     assert close.status == SignalStatus.DONE
 
 
