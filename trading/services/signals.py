@@ -5,7 +5,7 @@ What closes or cancels acts at once on what its own source opened and never meet
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 
 from django.conf import settings
@@ -32,6 +32,7 @@ Number = Decimal | str | int | float
 """A figure as a sender wrote it; it is read by its text, never through a binary fraction."""
 
 CLOCK_TOLERANCE_SECONDS = 5
+LONGEST_LIFE = timedelta(days=366)
 HIGHEST_PRICE = Decimal(10) ** 12
 FINEST_EXPONENT = -12
 WIDEST_RATIO = Decimal(10)
@@ -207,15 +208,19 @@ def _read_score(written: Number | None, *, is_needed: bool) -> Decimal:
 
 
 def _read_times(draft: SignalDraft, now: datetime) -> tuple[datetime, datetime | None]:
+    """When it was made and when it ends, in UTC; only what lies near now can be told in every zone."""
     for name, moment in (("created_at", draft.created_at), ("expires_at", draft.expires_at)):
         _refuse_unless(moment is None or moment.tzinfo is not None, "TIME", f"{name} names no time zone")
-    created_at = draft.created_at or now
+    created_at, expires_at = draft.created_at or now, draft.expires_at
     age_seconds = (now - created_at).total_seconds()
     limit_seconds = settings.LIMITS.signal_max_age_seconds
     _refuse_unless(age_seconds >= -CLOCK_TOLERANCE_SECONDS, "FUTURE", f"created {-age_seconds:.0f} s ahead")
     _refuse_unless(age_seconds <= limit_seconds, "STALE", f"created {age_seconds:.0f} s ago")
-    _refuse_unless(draft.expires_at is None or draft.expires_at > now, "EXPIRED", "expired before it came")
-    return created_at, draft.expires_at
+    if expires_at is None:
+        return created_at.astimezone(UTC), None
+    _refuse_unless(expires_at > now, "EXPIRED", "expired before it came")
+    _refuse_unless(expires_at <= now + LONGEST_LIFE, "TIME", f"ends in more than {LONGEST_LIFE.days} days")
+    return created_at.astimezone(UTC), expires_at.astimezone(UTC)
 
 
 def _check_geometry(signal: Signal, now: datetime) -> None:

@@ -1,5 +1,5 @@
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from threading import Thread
 from typing import Any
@@ -120,6 +120,20 @@ def test_a_time_that_cannot_be_is_refused() -> None:
     assert refusal(created_at=now() + timedelta(seconds=30)) == "FUTURE"
     assert refusal(expires_at=now() - timedelta(seconds=1)) == "EXPIRED"
     assert refusal(created_at=datetime(2026, 1, 1)) == "TIME"  # noqa: DTZ001 -- without a zone is the point
+
+
+def test_an_end_beyond_the_calendar_is_refused() -> None:
+    new_york = timezone(timedelta(hours=-5))
+    assert refusal(expires_at=datetime(9999, 12, 31, 23, 59, 59, tzinfo=new_york)) == "TIME"
+    assert refusal(expires_at=now() + timedelta(days=367)) == "TIME"
+    assert refusal(created_at=datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=5)))) == "STALE"
+
+
+def test_times_are_kept_in_utc() -> None:
+    here = now().astimezone(timezone(timedelta(hours=9)))
+    signal, _ = intake("desk", draft(created_at=here, expires_at=here + timedelta(hours=1)), now())
+    assert (signal.created_at, signal.expires_at) == (here, here + timedelta(hours=1))
+    assert [signal.created_at.tzinfo, signal.expires_at and signal.expires_at.tzinfo] == [UTC, UTC]
 
 
 def test_without_an_entry_the_market_itself_tells_the_wrong_side(paper_exchange: PaperExchange) -> None:
