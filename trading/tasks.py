@@ -61,7 +61,8 @@ def sweep() -> None:
     """Ring again for every row that is open and has nobody."""
     now = settings.CLOCK.now()
     if ticks.take("sweep", 5, now):
-        ring(sweeping.sweep(now).add(signals.continue_actions(now)))
+        ring(sweeping.sweep(now))
+        ring(signals.continue_actions(now))
         ticks.forget_old(now)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 
+import structlog
 from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import Q, QuerySet
@@ -27,6 +28,8 @@ from trading.services import market
 from trading.services.bells import Bells
 from trading.services.intents import intend_close
 from trading.services.unsent import cancel_unsent
+
+log = structlog.get_logger(__name__)
 
 Number = Decimal | str | int | float
 """A figure as a sender wrote it; it is read by its text, never through a binary fraction."""
@@ -114,11 +117,14 @@ def act(signal: Signal, now: datetime) -> Bells:
 
 
 def continue_actions(now: datetime) -> Bells:
-    """Carry on with every close and cancel that is not done yet."""
+    """Carry on with every close and cancel that is not done yet; one that fails is tried again next time."""
     bells = Bells()
     undone = Signal.objects.filter(status=SignalStatus.OPEN).exclude(action=SignalAction.OPEN)
-    for signal in undone.select_related("source").order_by("pk"):
-        bells.add(act(signal, now))
+    for pk in undone.order_by("pk").values_list("pk", flat=True):
+        try:
+            bells.add(act(Signal.objects.select_related("source").get(pk=pk), now))
+        except Exception:  # one signal's oddity must not cost all others their closing
+            log.exception("signal_not_carried_on", signal=pk)
     return bells
 
 

@@ -6,13 +6,17 @@ from typing import Any
 
 import pytest
 from django.conf import settings
-from django.db import connection
+from django.db import DataError, connection
+from redis import Redis
 
 from accounts.models import Account
 from tests.processes import PaperExchange
+from trading import tasks
 from trading.domain.states import OrderPurpose, OrderStatus
 from trading.models import Allocation, Decision, Order, Position, Signal, SignalSource
 from trading.models.signals import SignalAction, SignalStatus
+from trading.services import signals
+from trading.services.bells import Bells
 from trading.services.signals import SignalDraft, SignalRefused, act, continue_actions, expire, intake
 from trading.tests.services.journey import BTC, a_position, fit_accounts, now
 
@@ -301,6 +305,42 @@ def test_a_close_does_not_wait_for_entries_its_source_sends_afterwards() -> None
     an_entry_under_way(account, OrderStatus.UNKNOWN)
     act(close, now())
     assert close.status == SignalStatus.DONE
+
+
+def test_one_signal_that_fails_does_not_cost_the_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+    failing, sound = fit_accounts(2)
+    positions = [opened_by(source, account) for source, account in (("one", failing), ("two", sound))]
+    for source in ("one", "two"):
+        intake(source, SignalDraft("end", "BTCUSDT", "LONG", action="close"), now())
+    cancel_undone = signals._cancel_undone
+
+    def cancel_but_one(signal: Signal, at: datetime) -> Bells:
+        if signal.source.name == "one":
+            raise DataError("timestamp too large")
+        return cancel_undone(signal, at)
+
+    monkeypatch.setattr(signals, "_cancel_undone", cancel_but_one)
+    assert continue_actions(now()).positions == [positions[1].pk]
+    statuses = (
+        Signal.objects.filter(external_id="end").order_by("source__name").values_list("status", flat=True)
+    )
+    assert list(statuses) == [SignalStatus.OPEN, SignalStatus.DONE]
+
+
+def test_what_the_sweep_finds_is_rung_before_any_signal_is_carried_on(
+    monkeypatch: pytest.MonkeyPatch, redis: Redis
+) -> None:
+    (account,) = fit_accounts(1)
+    a_position(account, BTC)
+    Position.objects.update(check_at=now())
+
+    def fail(_: datetime) -> Bells:
+        raise DataError("timestamp too large")
+
+    monkeypatch.setattr(signals, "continue_actions", fail)
+    with pytest.raises(DataError):
+        tasks.sweep()
+    assert redis.llen("desk:exits") == 1
 
 
 @pytest.mark.django_db(transaction=True)
