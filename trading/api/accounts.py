@@ -19,7 +19,7 @@ from accounts.tasks import verify_account
 from exchange.port import Market
 from trading.api.authentication import needs
 from trading.api.errors import ApiError
-from trading.api.numbers import Figure
+from trading.api.numbers import Figure, Text
 from trading.api.paging import Page, PagingQuery, page_of
 from trading.domain.states import PositionStatus
 from trading.services.account_changes import archive, change_group, change_leverage
@@ -45,7 +45,7 @@ class AccountIn(Schema):
     passphrase: SecretStr = SecretStr("")
     exchange: Annotated[str, Field(max_length=20)] = "binance"
     mode: Literal["paper", "testnet", "live"] | None = None
-    group: Annotated[str, Field(max_length=40)] = ""
+    group: Annotated[Text, Field(max_length=40)] = ""
     leverage: int = 3
     executors: list[Market] = [Market.FUTURES, Market.SPOT]
 
@@ -56,8 +56,8 @@ class AccountChange(Schema):
     model_config = ConfigDict(extra="forbid")
 
     is_enabled: bool | None = None
-    pause_reason: Annotated[str, Field(max_length=200)] = ""
-    group: Annotated[str, Field(max_length=40)] | None = None
+    pause_reason: Annotated[Text, Field(max_length=200)] = ""
+    group: Annotated[Text, Field(max_length=40)] | None = None
     leverage: int | None = None
     api_key: Key | None = None
     api_secret: Key | None = None

@@ -14,7 +14,7 @@ from pydantic import ConfigDict
 from exchange.errors import ReadFailed
 from trading.api.authentication import needs
 from trading.api.errors import ApiError
-from trading.api.numbers import Figure
+from trading.api.numbers import Figure, Text
 from trading.api.paging import Page, PagingQuery, page_of
 from trading.models import Allocation, Decision, Order, Signal
 from trading.services import selection
@@ -112,7 +112,7 @@ def request_decision(request: HttpRequest, body: DecisionIn) -> Status[DecisionD
 
 
 @router.get("decisions", auth=needs(Scope.READ), response=Page[DecisionOut])
-def list_decisions(request: HttpRequest, paging: PagingQuery, status: str = "") -> Page[DecisionOut]:
+def list_decisions(request: HttpRequest, paging: PagingQuery, status: Text = "") -> Page[DecisionOut]:
     """Decisions, newest first, each with its counts."""
     rows = _decisions().filter(status=status.upper()) if status else _decisions()
     shown, following = page_of(rows, paging)

@@ -1,5 +1,6 @@
-"""How figures cross the edge: money as text, so that no reader rounds it through a float."""
+"""How figures, times and texts cross the edge: money as text, so that no reader rounds it through a float."""
 
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated
 
@@ -36,5 +37,10 @@ GivenFigure = Annotated[
 ]
 """A figure in: text or number, finite, at most 30 digits with 12 places; the rules judge its meaning."""
 
-Moment = AwareDatetime
-"""A time with its zone; one without is refused."""
+Moment = Annotated[
+    AwareDatetime, Field(ge=datetime(1970, 1, 1, tzinfo=UTC), lt=datetime(2200, 1, 1, tzinfo=UTC))
+]
+"""A time with its zone, near enough to be told in every zone; one without is refused."""
+
+Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+"""A text in; no database stores a NUL character."""

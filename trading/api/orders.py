@@ -6,7 +6,7 @@ from django.http import HttpRequest
 from ninja import Router, Schema
 
 from trading.api.authentication import needs
-from trading.api.numbers import Figure
+from trading.api.numbers import Figure, Text
 from trading.api.paging import Page, PagingQuery, page_of
 from trading.models import Order
 from trading.services.tokens import Scope
@@ -67,10 +67,10 @@ class OrderOut(Schema):
 def list_orders(
     request: HttpRequest,
     paging: PagingQuery,
-    status: str = "",
-    account: str = "",
-    symbol: str = "",
-    purpose: str = "",
+    status: Text = "",
+    account: Text = "",
+    symbol: Text = "",
+    purpose: Text = "",
 ) -> Page[OrderOut]:
     """Orders, newest first: entries, exits and stops."""
     rows = Order.objects.select_related("account", "allocation__decision", "position")

@@ -10,7 +10,7 @@ from ninja import Router, Schema, Status
 
 from trading.api.authentication import needs
 from trading.api.errors import ApiError
-from trading.api.numbers import Figure
+from trading.api.numbers import Figure, Text
 from trading.api.paging import Page, PagingQuery, page_of
 from trading.domain.states import CloseReason, PositionStatus
 from trading.models import Position
@@ -104,8 +104,8 @@ def list_positions(
     request: HttpRequest,
     paging: PagingQuery,
     status: Literal["", "OPEN", "CLOSED"] = "",
-    account: str = "",
-    symbol: str = "",
+    account: Text = "",
+    symbol: Text = "",
 ) -> Page[PositionOut]:
     """Positions, newest first, against the present marks."""
     now = settings.CLOCK.now()

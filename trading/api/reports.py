@@ -8,7 +8,7 @@ from ninja import Router, Schema
 
 from alerts.models import Alert
 from trading.api.authentication import needs
-from trading.api.numbers import Figure, Moment
+from trading.api.numbers import Figure, Moment, Text
 from trading.api.paging import Page, PagingQuery, page_of
 from trading.services.equity_curve import read_curve
 from trading.services.status import DeskStatus, read_status
@@ -140,7 +140,7 @@ def list_alerts(request: HttpRequest, paging: PagingQuery, *, standing: bool = T
 
 @router.get("equity", auth=needs(Scope.READ), response=Page[EquityOut])
 def list_equity(
-    request: HttpRequest, since: Moment | None = None, until: Moment | None = None, account: str = ""
+    request: HttpRequest, since: Moment | None = None, until: Moment | None = None, account: Text = ""
 ) -> Page[EquityOut]:
     """Equity over time, oldest first: the last 24 hours unless told, of the desk or of one account."""
     end = until or settings.CLOCK.now()

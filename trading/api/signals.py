@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field
 from exchange.errors import ReadFailed
 from trading.api.authentication import needs
 from trading.api.errors import ApiError
-from trading.api.numbers import Figure, GivenFigure, Moment
+from trading.api.numbers import Figure, GivenFigure, Moment, Text
 from trading.api.paging import Page, PagingQuery, page_of
 from trading.models import Signal
 from trading.services import signals
@@ -105,7 +105,7 @@ def send_signal(request: HttpRequest, body: SignalIn) -> Status[SignalOut]:
 
 @router.get("signals", auth=needs(Scope.READ), response=Page[SignalOut])
 def list_signals(
-    request: HttpRequest, paging: PagingQuery, status: str = "", source: str = ""
+    request: HttpRequest, paging: PagingQuery, status: Text = "", source: Text = ""
 ) -> Page[SignalOut]:
     """Signals, newest first."""
     rows = Signal.objects.select_related("source", "decision")

@@ -8,7 +8,7 @@ from django.http import HttpRequest
 from ninja import Router, Schema
 
 from trading.api.authentication import needs
-from trading.api.numbers import Computed, Figure, Moment
+from trading.api.numbers import Computed, Figure, Moment, Text
 from trading.domain.percent import to_percent
 from trading.domain.statistics import ENOUGH_DECISIONS, Statistics
 from trading.services.money_flow import AssetFlow
@@ -221,10 +221,10 @@ def show_statistics(
     request: HttpRequest,
     since: Moment | None = None,
     until: Moment | None = None,
-    account: str = "",
-    symbol: str = "",
+    account: Text = "",
+    symbol: Text = "",
     side: Literal["", "LONG", "SHORT"] = "",
-    source: str = "",
+    source: Text = "",
 ) -> StatisticsOut:
     """Figures per desk, account, symbol, side and source; n counts decisions, the accounts beside it."""
     asked = Asked(account=account, symbol=symbol, side=side, source=source, since=since, until=until)

@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field
 
 from trading.api.authentication import caller, needs
 from trading.api.errors import ApiError
+from trading.api.numbers import Text
 from trading.models import Halt
 from trading.services import emergency
 from trading.services.halts import ScopeUnknown
@@ -17,9 +18,9 @@ from trading.tasks import ring
 
 router = Router(tags=["stop everything"])
 
-Reason = Annotated[str, Field(min_length=1, max_length=300)]
+Reason = Annotated[Text, Field(min_length=1, max_length=300)]
 ScopeText = Annotated[
-    str, Field(description="desk, group:<name>, account:<name> or symbol:<symbol>", max_length=90)
+    Text, Field(description="desk, group:<name>, account:<name> or symbol:<symbol>", max_length=90)
 ]
 
 
