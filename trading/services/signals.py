@@ -15,7 +15,6 @@ from django.db.models import Q, QuerySet
 
 from exchange.errors import ReadFailed
 from trading.domain.states import (
-    AT_EXCHANGE,
     AllocationOutcome,
     CloseReason,
     DecisionStatus,
@@ -100,17 +99,19 @@ def act(signal: Signal, now: datetime) -> Bells:
     """Carry out a close or cancel on what its source opened on its symbol; again until nothing is left.
 
     It reaches what was sent before it and nothing that the source sends afterwards. Undecided signals
-    and unsent entries are cancelled by both; a close also closes the positions. It is DONE when no such entry
-    is still at the exchange, whose late fill would open what should be closed.
+    and unsent entries are cancelled by both; a close also closes the positions. It is DONE when every such
+    entry is over and its executions are rows: a late one would open what should be closed.
     """
     if signal.action == SignalAction.OPEN or signal.status != SignalStatus.OPEN:
         return Bells()
     bells = _cancel_undone(signal, now)
+    # Before the positions are read: what fills in between is met next time.
+    is_over = not _entries(signal).filter(fills_complete=False).exists()
     if signal.action == SignalAction.CLOSE:
-        bells.positions = list(_open_positions(signal).values_list("pk", flat=True))
+        bells.positions = _open_positions(signal)
         for position_id in bells.positions:
             intend_close(position_id, reason=CloseReason.SIGNAL, now=now)
-    if not _entries(signal).filter(status__in=sorted(AT_EXCHANGE)).exists():
+    if is_over:
         Signal.objects.filter(pk=signal.pk).update(status=SignalStatus.DONE)
         signal.status = SignalStatus.DONE
     return bells
@@ -269,10 +270,9 @@ def _sent_before(signal: Signal) -> QuerySet[Signal]:
     return same.filter(earlier)
 
 
-def _open_positions(signal: Signal) -> QuerySet[Position]:
-    return Position.objects.filter(
-        status=PositionStatus.OPEN, allocation__decision__signal__in=_sent_before(signal)
-    )
+def _open_positions(signal: Signal) -> list[int]:
+    opened = Position.objects.filter(allocation__decision__signal__in=_sent_before(signal))
+    return list(opened.filter(status=PositionStatus.OPEN).values_list("pk", flat=True))
 
 
 def _entries(signal: Signal) -> QuerySet[Order]:

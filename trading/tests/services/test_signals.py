@@ -273,10 +273,41 @@ def test_a_close_waits_for_an_entry_that_may_still_fill_and_then_closes_what_it_
     assert close.status == SignalStatus.OPEN
     position = a_position(account, BTC)
     Position.objects.filter(pk=position.pk).update(allocation=order.allocation)
-    Order.objects.update(status=OrderStatus.FILLED)
+    Order.objects.update(status=OrderStatus.FILLED, fills_complete=True)
     assert continue_actions(now()).positions == [position.pk]
     close.refresh_from_db()
     assert close.status == SignalStatus.DONE
+
+
+def test_a_close_waits_for_executions_that_no_row_tells_of_yet() -> None:
+    (account,) = fit_accounts(1)
+    order = an_entry_under_way(account, OrderStatus.FILLED)
+    close = a_close(now())
+    act(close, now())
+    assert close.status == SignalStatus.OPEN
+    Order.objects.filter(pk=order.pk).update(fills_complete=True)
+    act(close, now())
+    assert close.status == SignalStatus.DONE
+
+
+def test_a_close_is_not_done_while_an_entry_fills_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    (account,) = fit_accounts(1)
+    order = an_entry_under_way(account, OrderStatus.SUBMITTED)
+    close = a_close(now())
+    read = signals._open_positions
+
+    def then_it_fills(of: Signal) -> list[int]:
+        found = read(of)
+        position = a_position(account, BTC)
+        Position.objects.filter(pk=position.pk).update(allocation=order.allocation)
+        Order.objects.filter(pk=order.pk).update(status=OrderStatus.FILLED, fills_complete=True)
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(signals, "_open_positions", then_it_fills)
+        act(close, now())
+    assert close.status == SignalStatus.OPEN
+    assert continue_actions(now()).positions == [Position.objects.get().pk]
 
 
 def test_what_a_source_sends_after_its_close_is_left_alone() -> None:
