@@ -63,7 +63,8 @@ class AccountState:
     `halted_by` names the halt that reaches it ("" for none), `unhealthy` every reason it may not open.
     `picture_age_seconds` is None when it was never read. `available` lacks what orders in flight claim.
     `leverage` and `margin_mode` are as read back, `asked_*` as the operator set them; leverage is 1 on spot.
-    `day_profit` and `day_baseline` are None where today's baseline was not seen.
+    `day_profit` is that of all its markets, `day_baseline` the futures money at midnight; None where today's
+    was not seen.
     """
 
     wallet: Decimal
@@ -277,7 +278,7 @@ def _risk(stakes: Iterable[Stake]) -> Decimal:
 
 
 def _daily_loss(asked: GateInput, proposal: Proposal) -> Detail | None:
-    profit, baseline = asked.account.day_profit, asked.account.day_baseline
+    profit, baseline = asked.account.day_profit, _day_baseline(asked)
     if profit is None or baseline is None:
         return _missing("day_baseline")
     if baseline <= 0:
@@ -286,6 +287,19 @@ def _daily_loss(asked: GateInput, proposal: Proposal) -> Detail | None:
     worst = profit - _risk(asked.book.stakes) - proposal.sizing.loss_at_stop
     floor = -asked.limits.daily_loss * baseline
     return _numbers(day_profit=profit, at_stops=worst, floor=floor) if worst <= floor else None
+
+
+def _day_baseline(asked: GateInput) -> Decimal | None:
+    """What the day's loss is measured on: the futures money at midnight, and for spot the spot money as well.
+
+    Spot money is taken as it is now, which a loss only makes less, and so is a wallet empty at midnight.
+    """
+    account = asked.account
+    if account.day_baseline is None:
+        return None
+    futures = ZERO if account.is_long_only else max(ZERO, account.day_baseline)
+    is_measured = futures > 0 and asked.instrument.market is not Market.SPOT
+    return futures if is_measured else futures + account.equity
 
 
 def _risk_budget(asked: GateInput, proposal: Proposal) -> Detail | None:

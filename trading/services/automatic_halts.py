@@ -69,7 +69,7 @@ def _check_accounts(
         day = AccountDay(
             account=account.pk,
             day_profit=at_stake[account.pk].day_profit,
-            baseline=account.day_baseline_equity,
+            baseline=at_stake[account.pk].day_baseline,
             drawdown=_drawdown(account, at_stake[account.pk]),
             stop_outs=tuple(unseen),
         )

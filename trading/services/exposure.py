@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 from django.db.models import DateTimeField, Q, QuerySet, Value
 from django.db.models.functions import Least
 
-from accounts.models import Account
+from accounts.models import Account, Executor
 from exchange.port import Market, OrderSide
 from trading.domain.limits import Limits
 from trading.domain.percent import ZERO, profit
@@ -80,13 +80,17 @@ class Wallet:
 
 @dataclass(slots=True)
 class Exposure:
-    """Everything one account has at stake."""
+    """Everything one account has at stake.
+
+    The day is that of all markets it has an executor for, futures and spot; None where a part is unknown.
+    """
 
     held: list[Held] = field(default_factory=list)
     in_flight: list[InFlight] = field(default_factory=list)
     wallets: dict[Market, Wallet] = field(default_factory=dict)
     entries_today: int = 0
     day_profit: Decimal | None = None
+    day_baseline: Decimal | None = None
 
     def risk(self, *, is_long: bool | None = None) -> Decimal:
         """Open risk and risk in flight, of one side or both."""
@@ -128,7 +132,9 @@ class _Rows:
     `fills` are those since the account's own last reading: one left unread must not load everybody's.
     """
 
+    markets: Mapping[int, frozenset[str]]
     positions: Mapping[int, Sequence[Position]]
+    sold_coins: Mapping[int, Sequence[Position]]
     in_flight: Mapping[int, Sequence[Order]]
     entered: Mapping[int, Mapping[int, datetime]]
     fills: Mapping[int, Sequence[Fill]]
@@ -140,13 +146,24 @@ class _Rows:
         mine = Q(account__in=[account.pk for account in accounts])
         entries = Order.objects.filter(mine, purpose=OrderPurpose.ENTRY).order_by()
         read_at = Least("account__balances_at", Value(now - LOADED_BEFORE, DateTimeField()))
+        sold = Position.objects.filter(mine, status=PositionStatus.CLOSED, market=Market.SPOT)
         return cls(
+            markets=_markets(mine),
+            sold_coins=_by_account(sold.filter(closed_at__gte=since)),
             positions=_by_account(Position.objects.filter(mine, status=PositionStatus.OPEN)),
             in_flight=_by_account(entries.filter(status__in=sorted(OPEN))),
             entered=_entered(entries.filter(created_at__gte=since, filled_quantity__gt=0)),
             fills=_by_account(Fill.objects.filter(mine, filled_at__gt=read_at).order_by()),
             transfers=_by_account(Income.objects.filter(mine, at__gte=since, kind__in=TRANSFERS)),
         )
+
+
+def _markets(mine: Q) -> dict[int, frozenset[str]]:
+    found: dict[int, set[str]] = defaultdict(set)
+    enabled = Executor.objects.filter(mine, is_enabled=True).order_by()
+    for account_id, market in enabled.values_list("account_id", "market"):
+        found[account_id].add(market)
+    return {account_id: frozenset(markets) for account_id, markets in found.items()}
 
 
 def _by_account(rows: Iterable[Row]) -> dict[int, list[Row]]:
@@ -182,7 +199,7 @@ def _exposure(
         for market in Market
         if (wallet := _wallet(account, market, exposure, rows)) is not None
     }
-    exposure.day_profit = _day_profit(account, exposure, rows.transfers.get(account.pk, ()), start)
+    _add_day(exposure, account, rows, mark_prices, start)
     return exposure
 
 
@@ -196,10 +213,17 @@ def _held(position: Position, limits: Limits, mark_prices: Mapping[str, Decimal]
         notional=position.quantity * mark,
         margin=position.quantity * position.entry_price / position.leverage,
         risk=_risk(position, limits, TAKER_FEES[market]),
-        unrealized_profit=profit(
-            is_long=position.is_long, quantity=position.quantity, entry_price=position.entry_price, price=mark
-        ),
+        unrealized_profit=_unrealized(position, mark_prices),
         opened_at=position.opened_at,
+    )
+
+
+def _unrealized(position: Position, mark_prices: Mapping[str, Decimal]) -> Decimal:
+    return profit(
+        is_long=position.is_long,
+        quantity=position.quantity,
+        entry_price=position.entry_price,
+        price=mark_prices.get(position.symbol, position.entry_price),
     )
 
 
@@ -259,13 +283,44 @@ def _fee(fill: Fill) -> Decimal:
     return fill.fee if is_quote else fill.fee * fill.price
 
 
-def _day_profit(
-    account: Account, exposure: Exposure, transfers: Sequence[Income], midnight: datetime
-) -> Decimal | None:
-    """Equity now against today's baseline, transfers since it taken out; None where today has none yet."""
-    money = exposure.wallets.get(Market.FUTURES) or exposure.wallets.get(Market.SPOT)
-    baseline, since = account.day_baseline_equity, account.day_started_at
-    if money is None or baseline is None or since is None or since < midnight:
-        return None
-    moved = sum((transfer.quantity for transfer in transfers if transfer.at > since), ZERO)
-    return money.equity - baseline - moved
+def _add_day(
+    exposure: Exposure,
+    account: Account,
+    rows: _Rows,
+    mark_prices: Mapping[str, Decimal],
+    midnight: datetime,
+) -> None:
+    """Sum the day over the account's markets; it stays None where today's reading or a wallet is missing."""
+    since, markets = account.day_started_at, rows.markets.get(account.pk, frozenset())
+    wallets = [exposure.wallets.get(market) for market in Market if market in markets]
+    if since is None or since < midnight or account.day_baseline_equity is None or None in wallets:
+        return
+    made = spot_made = _made_on_spot(account, rows, mark_prices, midnight)
+    baseline = ZERO
+    if Market.FUTURES in markets:
+        futures = exposure.wallets[Market.FUTURES].equity
+        moved = sum((row.quantity for row in rows.transfers.get(account.pk, ()) if row.at > since), ZERO)
+        made += futures - account.day_baseline_equity - moved
+        baseline += account.day_baseline_equity if account.day_baseline_equity > 0 else futures
+    if Market.SPOT in markets:
+        baseline += exposure.wallets[Market.SPOT].equity - spot_made
+    exposure.day_profit, exposure.day_baseline = made, baseline
+
+
+def _made_on_spot(
+    account: Account, rows: _Rows, mark_prices: Mapping[str, Decimal], midnight: datetime
+) -> Decimal:
+    """What our coins made today, by our rows: nothing lists the movements of a spot wallet.
+
+    Coins held since before midnight count their whole loss and no profit: what they were worth then is not
+    kept, and yesterday's profit must hide no loss of today.
+    """
+    coins = [one for one in rows.positions.get(account.pk, ()) if one.market == Market.SPOT]
+    coins += [
+        one for one in rows.sold_coins.get(account.pk, ()) if one.closed_at and one.closed_at >= midnight
+    ]
+    made = ZERO
+    for coin in coins:
+        whole = coin.realized_profit - coin.fees + _unrealized(coin, mark_prices)
+        made += whole if coin.opened_at >= midnight else min(whole, ZERO)
+    return made

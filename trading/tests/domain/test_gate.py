@@ -298,6 +298,29 @@ def test_an_account_without_any_money_is_refused_for_margin() -> None:
     )
 
 
+@pytest.mark.parametrize(("day_profit", "refused"), [("-89.99", False), ("-90", True)])
+def test_a_loss_on_spot_counts_in_the_day(day_profit: str, refused: bool) -> None:
+    question = asked(instrument={"market": Market.SPOT}, account={"day_profit": D(day_profit)})
+    assert code(question) is (DenyCode.DAILY_LOSS if refused else None), (
+        "5 % of both wallets, less 10 at risk"
+    )
+
+
+@pytest.mark.parametrize("market", list(Market))
+@pytest.mark.parametrize(("day_profit", "refused"), [("-39.99", False), ("-40", True)])
+def test_with_nothing_at_midnight_the_day_is_measured_on_what_is_there_now(
+    market: Market, day_profit: str, refused: bool
+) -> None:
+    account = {"day_baseline": D(0), "day_profit": D(day_profit)}
+    question = asked(instrument={"market": market}, account=account)
+    assert code(question) is (DenyCode.DAILY_LOSS if refused else None)
+
+
+def test_the_futures_money_is_no_baseline_of_an_account_that_only_trades_spot() -> None:
+    account = {"is_long_only": True, "day_baseline": D(100_000), "day_profit": D(-40)}
+    assert code(asked(instrument={"market": Market.SPOT}, account=account)) is DenyCode.DAILY_LOSS
+
+
 def test_v20_the_gate_weighs_the_plans_stop_and_not_the_signals() -> None:
     found = distances(terms(leverage=D(2)), D(100))
     plan_stop = D("100.10") * (1 - found.stop)

@@ -16,7 +16,7 @@ from tests.processes import PaperExchange
 from trading.domain.limits import SizingModel
 from trading.domain.sizing import Cap
 from trading.domain.states import AllocationOutcome, DecisionStatus, DenyCode, OrderPurpose, OrderStatus
-from trading.models import Allocation, Decision, Halt, Order
+from trading.models import Allocation, Decision, Halt, Order, Position
 from trading.models.signals import SignalAction, SignalStatus
 from trading.services import signals
 from trading.services.allocation import allocate, offer
@@ -323,6 +323,24 @@ def test_an_unread_book_refuses_and_never_enlarges(faults: PaperExchange) -> Non
     allocate(decision.pk, now())
     code, detail = the_refusal(decision)
     assert (code, detail["cap"]) == (DenyCode.MAX_ORDER, Cap.DESK_NOTIONAL)
+
+
+@pytest.mark.parametrize(("lost", "outcome"), [("370", "PENDING"), ("420", "DENIED")])
+def test_a_loss_on_spot_counts_in_the_day_of_an_account_without_futures_money(
+    lost: str, outcome: str
+) -> None:
+    (account,) = fit_accounts(1)
+    set_wallet(account, "0")
+    spot = WALLET - Decimal(lost)
+    set_columns(account, spot_wallet=spot, spot_available=spot)
+    coin = a_position(account, ETH)
+    Position.objects.filter(pk=coin.pk).update(
+        market=Market.SPOT, status="CLOSED", closed_at=now(), quantity=0, realized_profit=-Decimal(lost)
+    )
+    decision = decided()
+    allocate(decision.pk, now())
+    assert [found for found, _ in outcomes(decision)] == [outcome]
+    assert Order.objects.exists() == (outcome == "PENDING")
 
 
 def test_a_decision_past_its_deadline_reaches_nobody() -> None:

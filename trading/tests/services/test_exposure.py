@@ -1,5 +1,6 @@
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -8,7 +9,7 @@ from django.conf import settings
 from accounts.models import Account
 from exchange.port import Market, OrderSide
 from trading.domain.limits import Limits
-from trading.domain.states import OrderPurpose, OrderStatus
+from trading.domain.states import OrderPurpose, OrderStatus, PositionStatus
 from trading.models import Allocation, Decision, Fill, Income, Order, Position
 from trading.services.exposure import Exposure, _Rows, day_start, exposures
 from trading.tests.services.journey import WALLET, fit_accounts, now, set_columns
@@ -223,3 +224,69 @@ def test_spot_coins_belong_to_the_spot_equity() -> None:
     Position.objects.filter(pk=position.pk).update(market=Market.SPOT, leverage=1, symbol="ATOM/USDT")
     wallet = exposure_of(account, {"ATOM/USDT": Decimal(11)}).wallets[Market.SPOT]
     assert [wallet.wallet, wallet.unrealized, wallet.available] == [10_000, 100, 9000]
+
+
+# ── the day on spot ──────────────────────────────────────────────────────────
+def a_coin(account: Account, *, opened_at: datetime | None = None, **columns: Any) -> Position:
+    """A spot position, 100 ATOM bought at 10."""
+    position = a_long(account, stop_price="9.9", opened_at=opened_at or now())
+    values = {"market": Market.SPOT, "leverage": 1, "symbol": "ATOM/USDT", **columns}
+    Position.objects.filter(pk=position.pk).update(**values)
+    return position
+
+
+def sold(**columns: Any) -> dict[str, Any]:
+    return {"status": PositionStatus.CLOSED, "closed_at": now(), "quantity": Decimal(0), **columns}
+
+
+def test_the_day_is_what_futures_and_spot_made_together() -> None:
+    (account,) = fit_accounts(1)
+    set_columns(account, wallet_balance=WALLET + 50, spot_wallet=WALLET - 1300, spot_available=WALLET - 1300)
+    a_coin(account, **sold(realized_profit=Decimal(-299), fees=Decimal(1)))
+    a_coin(account, opened_at=now() - timedelta(seconds=1))
+    exposure = exposure_of(account, {"ATOM/USDT": Decimal("9.5")})
+    assert exposure.day_profit == 50 - 300 - 50
+    assert exposure.day_baseline == WALLET + WALLET, "as both were at midnight"
+
+
+def test_buying_coins_is_no_loss() -> None:
+    (account,) = fit_accounts(1)
+    set_columns(account, spot_wallet=WALLET - 1000, spot_available=WALLET - 1000)
+    a_coin(account, opened_at=now() - timedelta(seconds=1))
+    exposure = exposure_of(account, {"ATOM/USDT": Decimal(10)})
+    assert [exposure.day_profit, exposure.day_baseline] == [0, 2 * WALLET]
+
+
+def test_money_moved_to_spot_is_no_profit_there() -> None:
+    (account,) = fit_accounts(1)
+    set_columns(account, wallet_balance=WALLET - 500, spot_wallet=WALLET + 500)
+    Income.objects.create(
+        account=account, income_id="1", kind="TRANSFER", asset="USDT", quantity=Decimal(-500), at=now()
+    )
+    assert exposure_of(account).day_profit == 0
+
+
+@pytest.mark.parametrize(("mark", "counted"), [("9", -100), ("11", 0)])
+def test_coins_held_over_midnight_count_their_loss_and_no_profit(mark: str, counted: int) -> None:
+    (account,) = fit_accounts(1)
+    before = day_start(account, now()) - timedelta(seconds=1)
+    a_coin(account, opened_at=before)
+    gone = sold(realized_profit=Decimal(-77), closed_at=before)
+    a_coin(account, opened_at=before - timedelta(hours=1), **gone)
+    assert exposure_of(account, {"ATOM/USDT": Decimal(mark)}).day_profit == counted
+
+
+def test_an_account_that_only_trades_spot_has_the_day_of_its_spot() -> None:
+    (account,) = fit_accounts(1, executors=(Market.SPOT,))
+    set_columns(account, wallet_balance=Decimal(70), available_balance=Decimal(70), spot_wallet=WALLET - 20)
+    a_coin(account, **sold(realized_profit=Decimal(-20)))
+    exposure = exposure_of(account)
+    assert [exposure.day_profit, exposure.day_baseline] == [-20, WALLET]
+
+
+@pytest.mark.parametrize("column", ["wallet_balance", "spot_wallet"])
+def test_a_part_that_was_never_read_leaves_the_day_unknown(column: str) -> None:
+    (account,) = fit_accounts(1)
+    set_columns(account, **{column: None})
+    exposure = exposure_of(account)
+    assert (exposure.day_profit, exposure.day_baseline) == (None, None)

@@ -26,7 +26,7 @@ from trading.tests.rows import NOON, SYMBOL
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("paper_exchange")]
 
 NUMBERS = count(1)
-TODAY = {"balances_at": NOON, "day_started_at": NOON.replace(hour=0)}
+TODAY = {"balances_at": NOON, "day_started_at": NOON.replace(hour=0), "spot_wallet": 0, "spot_available": 0}
 
 
 def accounts_of(number: int, **values: Any) -> list[Account]:
@@ -133,6 +133,22 @@ def test_a_day_lost_to_its_limit_halts_that_account_alone() -> None:
     assert board.blocks_entry(losing, SYMBOL)
     assert not board.blocks_entry(calm, SYMBOL)
     assert check([losing, calm, *more]) == [], "raised once"
+
+
+def test_a_loss_on_spot_counts_in_the_day() -> None:
+    on_spot = {"spot_wallet": 9_500, "spot_available": 9_500, "wallet_balance": 0, "day_baseline_equity": 0}
+    losing, calm, *rest = accounts_of(6, **TODAY | on_spot)
+    decision, *_ = decisions_of(1)
+    sold: dict[str, Any] = {
+        "market": Market.SPOT,
+        "symbol": "BTC/USDT",
+        "opened_at": NOON,
+        "fees": Decimal(0),
+    }
+    stopped_out(losing, decision, realized_profit=Decimal(-500), **sold)
+    stopped_out(calm, decision, realized_profit=Decimal(-499), **sold)
+    assert check([losing, calm, *rest]) == ["account DAILY_LOSS"]
+    assert halts.standing(NOON).blocks_entry(losing, SYMBOL)
 
 
 def test_a_fall_from_the_peak_halts_the_account() -> None:
