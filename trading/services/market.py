@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
-from statistics import StatisticsError, correlation
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -26,6 +25,7 @@ from exchange.port import Candle, InstrumentReport, Market, MarkPrice, Ticker
 from exchange.symbols import SymbolTable, UnknownSymbol
 from trading.domain.instrument import Bracket, Instrument
 from trading.domain.instrument import Market as InstrumentMarket
+from trading.domain.market import pearson
 from trading.services.indicators import Indicators, hourly_returns, indicators
 from trading.services.valkey import keep, recall, valkey
 
@@ -434,18 +434,8 @@ def correlations(symbol: str, others: Iterable[str], now: datetime) -> dict[str,
     week = candles_of([symbol, *wanted], "1h", HOURS_READ, now)
     returns = {one: hourly_returns(rows[-HOURS_OF_WEEK - 1 :]) for one, rows in week.items()}
     mine = returns.get(symbol, {})
-    return {other: _pearson(mine, returns.get(other, {})) for other in wanted}
-
-
-def _pearson(ours: Mapping[datetime, float], theirs: Mapping[datetime, float]) -> Decimal | None:
-    hours = sorted(ours.keys() & theirs.keys())
-    if len(hours) < settings.LIMITS.correlation_min_hours:
-        return None
-    try:
-        r = correlation([ours[hour] for hour in hours], [theirs[hour] for hour in hours])
-    except StatisticsError:
-        return None  # a price that never moved has no correlation
-    return Decimal(f"{r:.6f}")
+    hours = settings.LIMITS.correlation_min_hours
+    return {other: pearson(mine, returns.get(other, {}), min_hours=hours) for other in wanted}
 
 
 # ── reading ──────────────────────────────────────────────────────────────────
