@@ -22,14 +22,13 @@ from trading.domain.sizing import loss_at_stop
 from trading.domain.states import OPEN, OrderPurpose, OrderStatus, PositionStatus
 from trading.models import Fill, Income, Order, Position
 from trading.services.market import TAKER_FEES
+from trading.services.money_flow import READ_ASSET, TRANSFERS
 
 Row = TypeVar("Row", Position, Order, Fill, Income)
 
 LONGEST_DAY = timedelta(hours=25)
 LOADED_BEFORE = timedelta(minutes=1)
 """How long before us an account may have been loaded: its row may tell of a newer reading than it does."""
-
-TRANSFERS = ("TRANSFER", "INTERNAL_TRANSFER", "DEPOSIT", "WITHDRAW")
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +145,7 @@ class _Rows:
         mine = Q(account__in=[account.pk for account in accounts])
         entries = Order.objects.filter(mine, purpose=OrderPurpose.ENTRY).order_by()
         read_at = Least("account__balances_at", Value(now - LOADED_BEFORE, DateTimeField()))
+        moves = Income.objects.filter(mine, kind__in=TRANSFERS, asset=READ_ASSET)
         sold = Position.objects.filter(mine, status=PositionStatus.CLOSED, market=Market.SPOT)
         return cls(
             markets=_markets(mine),
@@ -154,7 +154,7 @@ class _Rows:
             in_flight=_by_account(entries.filter(status__in=sorted(OPEN))),
             entered=_entered(entries.filter(created_at__gte=since, filled_quantity__gt=0)),
             fills=_by_account(Fill.objects.filter(mine, filled_at__gt=read_at).order_by()),
-            transfers=_by_account(Income.objects.filter(mine, at__gte=since, kind__in=TRANSFERS)),
+            transfers=_by_account(moves.filter(at__gte=since)),
         )
 
 

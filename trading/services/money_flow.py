@@ -17,7 +17,18 @@ from trading.domain.statistics import MoneyFlow
 from trading.models import EquitySnapshot, Fill, Income
 
 FUNDING = "FUNDING_FEE"
-TRANSFERS = frozenset({"TRANSFER", "INTERNAL_TRANSFER", "COIN_SWAP_DEPOSIT", "COIN_SWAP_WITHDRAW"})
+TRANSFERS = frozenset(
+    {
+        "TRANSFER",
+        "INTERNAL_TRANSFER",
+        "CROSS_COLLATERAL_TRANSFER",
+        "STRATEGY_UMFUTURES_TRANSFER",
+        "COIN_SWAP_DEPOSIT",
+        "COIN_SWAP_WITHDRAW",
+    }
+)
+"""Money that came or went and is neither profit nor loss."""
+
 SAID_BY_FILLS = frozenset({"REALIZED_PNL", "COMMISSION"})
 READ_ASSET = "USDT"
 """The asset a reading of an account's money is in; no reading tells of another one."""

@@ -1,5 +1,7 @@
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from time import sleep
 from typing import Any
 from uuid import uuid4
 
@@ -8,9 +10,12 @@ from django.conf import settings
 
 from accounts.models import Account
 from exchange.port import Market, OrderSide
+from tests.processes import PaperExchange
 from trading.domain.limits import Limits
 from trading.domain.states import OrderPurpose, OrderStatus, PositionStatus
 from trading.models import Allocation, Decision, Fill, Income, Order, Position
+from trading.services import audits, automatic_halts
+from trading.services.balances import write_balances
 from trading.services.exposure import Exposure, _Rows, day_start, exposures
 from trading.tests.services.journey import WALLET, fit_accounts, now, set_columns
 
@@ -290,3 +295,95 @@ def test_a_part_that_was_never_read_leaves_the_day_unknown(column: str) -> None:
     set_columns(account, **{column: None})
     exposure = exposure_of(account)
     assert (exposure.day_profit, exposure.day_baseline) == (None, None)
+
+
+# ── money that comes and goes ────────────────────────────────────────────────
+INCOMES = "GET /fapi/v1/income"
+
+
+def moved(paper: PaperExchange, account: Account, quantity: int) -> None:
+    """A deposit at the exchange, a withdrawal when negative, apart from what opened the account there."""
+    sleep(2)
+    set_columns(account, balances_at=now(), day_started_at=now() - timedelta(seconds=1))
+    paper.post("/paper/account", key=account.name, deposit=str(quantity))
+
+
+def read(account: Account, *, gained: str = "0", after_seconds: float = 30) -> datetime:
+    """Write what the exchange says of the account's money, as if it had gained some by trading as well."""
+    at = now() + timedelta(seconds=after_seconds)
+    picture = audits.read([account], {}, at)[account.pk]
+    balance = replace(picture.balance, wallet=picture.balance.wallet + Decimal(gained))
+    write_balances([account], {account.pk: replace(picture, balance=balance)})
+    account.refresh_from_db()
+    return at
+
+
+def halted(account: Account) -> list[str]:
+    limits: dict[int, Limits] = {account.pk: settings.LIMITS}
+    at_stake = {account.pk: exposure_of(account)}
+    raised = automatic_halts.check([account], limits, at_stake, 1.0, now())
+    return [halt.code for halt in raised if halt.target == account.name]
+
+
+def an_account_read() -> Account:
+    """One with 10,000 at the exchange too, on futures alone, last read a little ago."""
+    (account,) = fit_accounts(1, executors=(Market.FUTURES,))
+    read(account)
+    set_columns(account, balances_at=now(), day_started_at=now())
+    assert account.wallet_balance == WALLET
+    return account
+
+
+def test_a_withdrawal_is_no_loss_before_its_income_row(faults: PaperExchange) -> None:
+    account = an_account_read()
+    moved(faults, account, -600)
+    faults.add_fault(kind="http", endpoint=INCOMES, account=account.name, status=500, count=0)
+    read(account)
+    assert [exposure_of(account).day_profit, halted(account)] == [0, []]
+    assert account.fresh_at is None, "nothing is entered on an account whose money is in doubt"
+    faults.delete("/paper/faults")
+    at = read(account)
+    assert [account.wallet_balance, account.fresh_at] == [WALLET - 600, at]
+    assert [exposure_of(account).day_profit, halted(account)] == [0, []]
+
+
+def test_a_deposit_hides_no_loss_before_its_income_row(faults: PaperExchange) -> None:
+    account = an_account_read()
+    moved(faults, account, 500)
+    faults.add_fault(kind="http", endpoint=INCOMES, account=account.name, status=500, count=0)
+    a_fill(account, filled_at=now() + timedelta(seconds=20), realized_profit=Decimal(-500), fee=0)
+    read(account, gained="-500")
+    assert exposure_of(account).day_profit == -500
+    assert account.fresh_at is None
+    faults.delete("/paper/faults")
+    at = read(account, gained="-500")
+    assert [account.wallet_balance, account.fresh_at] == [WALLET, at]
+    assert exposure_of(account).day_profit == -500
+    assert halted(account) == ["DAILY_LOSS"]
+
+
+def test_what_fills_explain_asks_for_no_incomes(faults: PaperExchange) -> None:
+    account = an_account_read()
+    faults.add_fault(kind="http", endpoint=INCOMES, account=account.name, status=500, count=0)
+    a_fill(account, filled_at=now() + timedelta(seconds=20), realized_profit=Decimal(-300), fee=2)
+    at = read(account, gained="-302")
+    assert [account.wallet_balance, account.fresh_at] == [WALLET - 302, at]
+    assert not Income.objects.exists()
+
+
+def test_a_movement_the_exchange_never_lists_is_taken_as_it_is_after_a_while(faults: PaperExchange) -> None:
+    account = an_account_read()
+    faults.add_fault(kind="http", endpoint=INCOMES, account=account.name, status=500, count=0)
+    read(account, gained="-600", after_seconds=299)
+    assert account.wallet_balance == WALLET
+    read(account, gained="-600", after_seconds=302)
+    assert account.wallet_balance == WALLET - 600
+    assert exposure_of(account).day_profit == -600
+
+
+def test_a_transfer_of_another_asset_is_none_of_the_wallet_that_is_read() -> None:
+    account = an_account_read()
+    Income.objects.create(
+        account=account, income_id="1", kind="TRANSFER", asset="BNB", quantity=Decimal(10), at=now()
+    )
+    assert exposure_of(account).day_profit == 0
