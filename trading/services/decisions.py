@@ -60,6 +60,9 @@ def settle_allocation(allocation: Allocation, decision: Decision, now: datetime)
         return
     outcome, code = outcome_of(entries, allocation.quantity)
     filled = sum((order.filled_quantity for order in entries), Decimal(0))
+    known = (allocation.outcome, allocation.code, allocation.attempts, allocation.filled_quantity)
+    if known == (outcome, code, len(entries), filled):
+        return  # every chunk settles its decision: what others settled is not written again
     average = _average(entries, filled)
     Allocation.objects.filter(pk=allocation.pk).update(
         outcome=outcome,

@@ -5,6 +5,8 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from trading.domain.states import AllocationOutcome, DecisionStatus, OrderStatus
 from trading.models import Allocation, Decision, Order
@@ -164,3 +166,14 @@ def test_a_denied_share_stays_denied() -> None:
     share = a_share(an_open_decision(), outcome=A.DENIED, code="MARGIN")
     settled(share, seconds=60)
     assert (share.outcome, share.code) == (A.DENIED, "MARGIN")
+
+
+def test_what_is_settled_is_not_written_again() -> None:
+    decision = an_open_decision()
+    for name in ("one", "another"):
+        an_attempt(a_share(decision, name), S.FILLED, filled="2")
+    settle([decision.pk], rows.NOON)
+    with CaptureQueriesContext(connection) as asked:
+        settle([decision.pk], rows.NOON + timedelta(seconds=1))
+    written = [query["sql"] for query in asked if query["sql"].startswith("UPDATE")]
+    assert written == []
