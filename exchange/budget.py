@@ -48,6 +48,8 @@ SHARES: Mapping[Priority, float] = MappingProxyType(
 # A Redis that did not answer is not waited for again so soon by what must go out.
 GONE_SECONDS = 1.0
 
+LAST_TURNS_SECONDS = 0.05
+
 MUST_GO_OUT = frozenset({Priority.EXIT, Priority.PROTECTION, Priority.LOOKUP})
 
 current_priority: ContextVar[Priority | None] = ContextVar("current_priority", default=None)
@@ -197,5 +199,14 @@ class RateBudget:
         answer = self._redis.eval(script, count, *keys_and_args)
         if not inspect.isawaitable(answer):
             return answer
-        async with asyncio.timeout(self._patience_seconds):  # a client that retries would hold an exit back
-            return await answer
+        asking = asyncio.ensure_future(answer)
+        # A client that retries would hold an exit back. But an answer that lies there unread, because other
+        # threads had the processor, is an answer: the loop gets a few turns to read it.
+        try:
+            for patience in (self._patience_seconds, LAST_TURNS_SECONDS):
+                done, _ = await asyncio.wait({asking}, timeout=patience)
+                if done:
+                    return asking.result()
+        finally:
+            asking.cancel()
+        raise TimeoutError

@@ -1,6 +1,7 @@
 """The budget on a real Valkey: what is counted, who goes first, who is stopped, what happens without it."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -151,6 +152,16 @@ async def test_a_redis_that_hangs_holds_no_exit_back() -> None:
             await budget.acquire(5, Priority.EXIT)
         with pytest.raises(VenueUnavailable):
             await budget.acquire(5, Priority.ENTRY)
+
+
+async def test_a_loop_that_had_no_processor_is_no_redis_that_is_gone(shared: AsyncRedis) -> None:
+    budget = RateBudget(shared, "binance", weight_limit_per_minute=LIMIT, patience_seconds=0.1)
+    await budget.acquire(1, Priority.ENTRY)
+    asked = [asyncio.create_task(budget.acquire(1, Priority.ENTRY)) for _ in range(20)]
+    for _ in range(3):
+        await asyncio.sleep(0)
+    time.sleep(0.3)  # noqa: ASYNC251 -- all other threads of the process have the processor meanwhile
+    await asyncio.gather(*asked)
 
 
 async def test_a_named_priority_holds_inside_and_ends_outside() -> None:
