@@ -22,7 +22,7 @@ from redis.exceptions import RedisError
 from accounts.models import Account
 from accounts.services.limits import effective_limits_of
 from alerts.models import Severity
-from alerts.services import clear_alert, raise_alert
+from alerts.services import clear_alert, clear_alerts, raise_alert
 from exchange.port import Market, PositionReport
 from trading.domain.comparison import (
     Difference,
@@ -59,6 +59,9 @@ from trading.services.taken import tell_taken
 STOPS = (OrderPurpose.HARD_STOP, OrderPurpose.WORKING_STOP)
 RESTING = OrderStatus.ACKNOWLEDGED
 
+NOT_CORRECTED = "not-corrected:"
+"""The cause of an alert, before the account's number."""
+
 FILLS_READ_BEFORE_OPENING = timedelta(minutes=1)
 
 log = structlog.get_logger(__name__)
@@ -91,6 +94,7 @@ def audit(accounts: Sequence[Account], watched: Mapping[int, Watched], now: date
     ours = _Ours.load(read, begun, seen)
     bells = Bells()
     unbooked = _Unbooked()
+    corrected = []
     for account in read:
         try:
             for difference in _differences(account, seen[account.pk], ours):
@@ -100,6 +104,9 @@ def audit(accounts: Sequence[Account], watched: Mapping[int, Watched], now: date
                 bells.add(_correct(account, difference, seen[account.pk], unbooked, now))
         except Exception as error:  # noqa: BLE001  # one account's oddity must not cost all others their halts
             _tell_uncorrected(account, error, now)
+        else:
+            corrected.append(f"{NOT_CORRECTED}{account.pk}")
+    clear_alerts(corrected, now)
     return bells.add(unbooked.book(now))
 
 
@@ -108,7 +115,7 @@ def _tell_uncorrected(account: Account, error: Exception, now: datetime) -> None
     log.error("account_not_corrected", account=account.name, exc_info=error)
     streams.doubt([account.pk])
     raise_alert(
-        f"not-corrected:{account.pk}",
+        f"{NOT_CORRECTED}{account.pk}",
         Severity.CRITICAL,
         "NOT_CORRECTED",
         f"what differs from the exchange could not be put right: {type(error).__name__}",

@@ -356,6 +356,10 @@ def test_an_account_whose_correction_fails_holds_no_other_back_and_is_read_again
     assert first.audited_at is None
     assert "NOT_CORRECTED" in alerts_of(first)
 
+    monkeypatch.undo()
+    answer(audit(first))
+    assert "NOT_CORRECTED" not in alerts_of(first)
+
 
 # ── whether marks come ───────────────────────────────────────────────────────
 def test_marks_read_by_call_are_no_living_stream() -> None:
