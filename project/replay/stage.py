@@ -83,7 +83,7 @@ class Stage:
     def foundations(self) -> list[Child]:
         """The broker and the paper exchange."""
         words = valkey.command(self._plan.place / "valkey", self._valkey_port, self._password)
-        return [self._child("valkey", " ".join(words)), self._child("paper", self._paper_command())]
+        return [self._child("valkey", " ".join(words)), self._child("paper", self.paper_command())]
 
     def database(self) -> Child:
         """What makes the tables."""
@@ -108,7 +108,8 @@ class Stage:
         words = [sys.executable, "manage.py", "replay_drive", "--days", str(plan.days)]
         return words if plan.is_lockstep else [*words, "--real-minutes", str(plan.real_minutes)]
 
-    def _paper_command(self) -> str:
+    def paper_command(self) -> str:
+        """The words that start the paper exchange."""
         plan = self._plan
         words = [
             "python -m paper",
@@ -120,7 +121,8 @@ class Stage:
         ]
         words += ["--symbols", plan.symbols, "--timeframe", plan.timeframe]
         words += ["--warmup-days", str(plan.warmup_days), "--seed", str(PAPER_SEED), "--weight-limit 0"]
-        words += ["--admin-secret", self._secret, "--state", str(plan.place / "paper")]
+        # One word: one secret in sixty-four begins with a dash, which alone would be read as an option.
+        words += [f"--admin-secret={self._secret}", "--state", str(plan.place / "paper")]
         return " ".join([*words, "--lockstep" if plan.is_lockstep else "--speed 1"])
 
     def _child(self, name: str, command: str) -> Child:

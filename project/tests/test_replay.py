@@ -1,12 +1,16 @@
 """`make replay` over recorded candles, whole: programs of its own, the journey, the verdict."""
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from django.conf import settings
+
+from project.replay import stage
+from project.supervisor import Screen
 
 WORDS = ("--days", "0.08", "--warmup-days", "8.338", "--accounts", "2")
 """Two hours around a signal of the demonstration rule that ends at its stop."""
@@ -52,3 +56,29 @@ def test_a_replay_of_a_folder_without_candles_says_so_and_starts_nothing(tmp_pat
     assert run.returncode == 1
     assert f"no 1m candle files in {tmp_path}" in run.stderr
     assert not (tmp_path / "replay").exists()
+
+
+def test_a_secret_that_begins_with_a_dash_is_a_value_and_no_option(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage.secrets, "token_urlsafe", lambda _: "-begins-with-a-dash")
+    plan = stage.Plan(
+        data=tmp_path,
+        symbols="BTCUSDT",
+        timeframe="1m",
+        days=1,
+        warmup_days=1,
+        accounts=1,
+        runner=False,
+        gate_off="",
+        place=tmp_path / "replay",
+    )
+    words = shlex.split(stage.Stage(plan, Screen(width=1)).paper_command())
+    told = subprocess.run(
+        [sys.executable, *words[1:], "--help"],
+        cwd=settings.BASE_DIR,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (told.returncode, told.stderr) == (0, "")

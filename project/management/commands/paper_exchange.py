@@ -27,5 +27,5 @@ class Command(BaseCommand):
         ]
         told += ["--weight-limit", str(options["weight_limit"])]
         if settings.PAPER_ADMIN_SECRET:
-            told += ["--admin-secret", settings.PAPER_ADMIN_SECRET]
+            told.append(f"--admin-secret={settings.PAPER_ADMIN_SECRET}")
         os.execv(sys.executable, [sys.executable, "-m", "paper", *told])  # noqa: S606  # our own program, no shell
