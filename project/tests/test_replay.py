@@ -1,6 +1,7 @@
 """`make replay` over recorded candles, whole: programs of its own, the journey, the verdict."""
 
 import os
+import secrets
 import shlex
 import subprocess
 import sys
@@ -61,7 +62,7 @@ def test_a_replay_of_a_folder_without_candles_says_so_and_starts_nothing(tmp_pat
 def test_a_secret_that_begins_with_a_dash_is_a_value_and_no_option(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stage.secrets, "token_urlsafe", lambda _: "-begins-with-a-dash")
+    monkeypatch.setattr(secrets, "token_urlsafe", lambda _: "-begins-with-a-dash")
     plan = stage.Plan(
         data=tmp_path,
         symbols="BTCUSDT",

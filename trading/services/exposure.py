@@ -290,7 +290,11 @@ def _add_day(
     mark_prices: Mapping[str, Decimal],
     midnight: datetime,
 ) -> None:
-    """Sum the day over the account's markets; it stays None where today's reading or a wallet is missing."""
+    """Sum the day over the account's markets; it stays None where today's reading or a wallet is missing.
+
+    Its loss is measured on the futures money at midnight, as the gate does for futures: spot money that lies
+    idle must not let a day lose more. Only without futures money it is the spot money.
+    """
     since, markets = account.day_started_at, rows.markets.get(account.pk, frozenset())
     wallets = [exposure.wallets.get(market) for market in Market if market in markets]
     if since is None or since < midnight or account.day_baseline_equity is None or None in wallets:
@@ -301,9 +305,9 @@ def _add_day(
         futures = exposure.wallets[Market.FUTURES].equity
         moved = sum((row.quantity for row in rows.transfers.get(account.pk, ()) if row.at > since), ZERO)
         made += futures - account.day_baseline_equity - moved
-        baseline += account.day_baseline_equity if account.day_baseline_equity > 0 else futures
-    if Market.SPOT in markets:
-        baseline += exposure.wallets[Market.SPOT].equity - spot_made
+        baseline = account.day_baseline_equity if account.day_baseline_equity > 0 else futures
+    if Market.SPOT in markets and baseline <= 0:
+        baseline = exposure.wallets[Market.SPOT].equity - spot_made
     exposure.day_profit, exposure.day_baseline = made, baseline
 
 
