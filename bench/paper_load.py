@@ -23,8 +23,8 @@ POSITIONS = 10
 LISTENERS = 50
 SECRET = "bench"  # noqa: S105  # of an exchange that lives as long as a measurement
 ORDER = "/fapi/v1/order"
-MARKET = "symbol={}&side={}&type=MARKET&quantity={}"
-STOP = "algoType=CONDITIONAL&symbol={}&side={}&type=STOP_MARKET&triggerPrice={}&closePosition=true"
+MARKET = "symbol={}&side={}&type=MARKET&quantity={:f}"
+STOP = "algoType=CONDITIONAL&symbol={}&side={}&type=STOP_MARKET&triggerPrice={:f}&closePosition=true"
 PACED_A_SECOND = 1000
 TICKS = os.sysconf("SC_CLK_TCK")
 PAGE_KB = os.sysconf("SC_PAGE_SIZE") / 1024
@@ -115,7 +115,7 @@ async def orders(stage: Stage, scale: Scale) -> list[Figure]:
 
 
 def _market(number: int) -> str:
-    words = MARKET.format("BTCUSDT", "BUY" if number % 2 else "SELL", "0.002")
+    words = MARKET.format("BTCUSDT", "BUY" if number % 2 else "SELL", Decimal("0.002"))
     return f"{words}&newClientOrderId={token_hex(12)}"
 
 

@@ -2,11 +2,13 @@ import json
 import os
 import subprocess
 import sys
+from decimal import Decimal
 from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
 
+from bench.paper_load import MARKET, STOP, _tradable
 from bench.stage import ROOT, Stage, wait_for_port
 from bench.stub_client import StubClient
 
@@ -72,3 +74,18 @@ def test_a_stage_ends_its_programs_and_removes_its_place() -> None:
     assert not place.exists()
     with pytest.raises(OSError, match="refused"):
         StubClient(stage.exchange_url).counts()
+
+
+def test_a_round_quantity_is_written_in_plain_digits() -> None:
+    row = {
+        "symbol": "XUSDT",
+        "filters": [
+            {"filterType": "LOT_SIZE", "stepSize": "1"},
+            {"filterType": "MIN_NOTIONAL", "notional": "5"},
+            {"filterType": "PRICE_FILTER", "tickSize": "0.1"},
+        ],
+    }
+    symbol, _, tick, quantity = _tradable(row, Decimal("0.1"))
+    assert MARKET.format(symbol, "BUY", quantity).endswith("&quantity=60")
+    assert STOP.format(symbol, "SELL", Decimal("9E+1") * tick).endswith("&triggerPrice=9&closePosition=true")
+    assert MARKET.format(symbol, "BUY", Decimal("6E+1")).endswith("&quantity=60")
