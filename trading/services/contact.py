@@ -70,5 +70,7 @@ def _is_calm(position_id: int, listed: Sequence[OrderReport], mark: MarkPrice | 
 def _withdraw(position_ids: Iterable[int], now: datetime) -> None:
     with transaction.atomic():
         for position in lock_many(position_ids):
+            if position.closing_for not in STOP_RULES:
+                continue  # somebody asked for the close while we looked
             position.crossed_at = None
             intents.drop_intent(position, now, "the mark came back while the exchange was away")

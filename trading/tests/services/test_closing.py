@@ -446,3 +446,25 @@ def test_an_exit_is_sent_before_any_stop_is_looked_at(monkeypatch: pytest.Monkey
     tasks.see_through(Bells(positions=[position.pk]))
     assert looks[0] == ["FILLED"]
     assert fresh(position).status == PositionStatus.CLOSED
+
+
+def test_a_close_asked_for_during_an_outage_is_not_withdrawn(
+    exchange: PaperExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    position = hold()
+    exchange.add_fault(kind="http", endpoint=ORDERS, status=403, body="", count=1)
+    at = now()
+    intend_close(position.pk, reason=CloseReason.STOP_LOSS, now=at)
+    visit(position, at=at)
+    read = pictures.marks_of
+
+    def asked_meanwhile(positions: Any) -> Any:
+        monkeypatch.setattr(pictures, "marks_of", read)
+        intend_close(position.pk, reason=CloseReason.MANUAL, now=at)
+        return read(positions)
+
+    monkeypatch.setattr(pictures, "marks_of", asked_meanwhile)
+    for seconds in (2, 4):
+        visit(position, at=at, after_seconds=seconds)
+    after = fresh(position)
+    assert (after.status, after.close_reason) == (PositionStatus.CLOSED, CloseReason.MANUAL)
