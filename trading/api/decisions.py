@@ -78,6 +78,7 @@ class DecisionOut(Schema):
     deadline_at: datetime | None
     completed_at: datetime | None
     stopped_code: str
+    is_demonstration: bool
     counts: dict[str, int]
     latency_ms: LatencyOut
 
@@ -127,7 +128,7 @@ def read_decision(request: HttpRequest, decision_id: UUID) -> DecisionDetail:
 
 
 def _decisions() -> QuerySet[Decision]:
-    return Decision.objects.select_related("signal")
+    return Decision.objects.select_related("signal__source")
 
 
 def _shown(decision: Decision, fan_out: FanOut) -> dict[str, Any]:
@@ -148,6 +149,7 @@ def _shown(decision: Decision, fan_out: FanOut) -> dict[str, Any]:
         "deadline_at": decision.deadline_at,
         "completed_at": decision.completed_at,
         "stopped_code": decision.stopped_code,
+        "is_demonstration": decision.is_demonstration,
         "counts": dict(fan_out.counts),
         "latency_ms": LatencyOut(**asdict(fan_out.latency)),
     }

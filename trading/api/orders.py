@@ -14,6 +14,10 @@ from trading.services.tokens import Scope
 router = Router(tags=["orders"])
 
 
+SHARES = ("allocation__", "position__allocation__")
+"""The ways from an order to its share: an entry's own, an exit's or a stop's by its position."""
+
+
 class OrderOut(Schema):
     """One attempt to trade and where it stands, from our row to the exchange's book."""
 
@@ -45,14 +49,16 @@ class OrderOut(Schema):
     finished_at: datetime | None
     decision_id: UUID | None
     position_id: UUID | None
+    is_demonstration: bool
 
     @classmethod
     def of(cls, order: Order) -> "OrderOut":
-        """Show a row whose account, decision and position are loaded."""
+        """Show a row whose account, decision, source and position are loaded."""
+        share = order.allocation or (order.position.allocation if order.position else None)
         copied = {
             name: getattr(order, name)
             for name in cls.model_fields
-            if name not in {"id", "account", "decision_id", "position_id"}
+            if name not in {"id", "account", "decision_id", "position_id", "is_demonstration"}
         }
         return cls(
             **copied,
@@ -60,6 +66,7 @@ class OrderOut(Schema):
             account=order.account.name,
             decision_id=order.allocation.decision.uuid if order.allocation else None,
             position_id=order.position.uuid if order.position else None,
+            is_demonstration=share is not None and share.decision.is_demonstration,
         )
 
 
@@ -73,7 +80,8 @@ def list_orders(
     purpose: Text = "",
 ) -> Page[OrderOut]:
     """Orders, newest first: entries, exits and stops."""
-    rows = Order.objects.select_related("account", "allocation__decision", "position")
+    rows = Order.objects.select_related("account", *(f"{way}decision__signal__source" for way in SHARES))
+    rows = rows.defer(*(f"{way}decision__{heavy}" for way in SHARES for heavy in ("candidates", "inputs")))
     wanted = {
         "status": status.upper(),
         "account__name": account,

@@ -60,10 +60,11 @@ class PositionOut(Schema):
     opened_at: datetime
     closed_at: datetime | None
     decision_id: UUID | None
+    is_demonstration: bool
 
     @classmethod
     def of(cls, reading: PositionReading) -> "PositionOut":
-        """Show a reading whose row has its account and decision loaded."""
+        """Show a reading whose row has its account, decision and source loaded."""
         row = reading.position
         return cls(
             id=row.uuid,
@@ -96,6 +97,7 @@ class PositionOut(Schema):
             opened_at=row.opened_at,
             closed_at=row.closed_at,
             decision_id=row.allocation.decision.uuid if row.allocation else None,
+            is_demonstration=row.allocation is not None and row.allocation.decision.is_demonstration,
         )
 
 
@@ -109,7 +111,7 @@ def list_positions(
 ) -> Page[PositionOut]:
     """Positions, newest first, against the present marks."""
     now = settings.CLOCK.now()
-    rows = Position.objects.select_related("account", "allocation__decision")
+    rows = Position.objects.select_related("account", "allocation__decision__signal__source")
     wanted = {"status": status, "account__name": account, "symbol": symbol}
     shown, following = page_of(
         rows.filter(**{name: value for name, value in wanted.items() if value}), paging
@@ -122,7 +124,7 @@ def list_positions(
 def close_position(request: HttpRequest, position_id: UUID) -> Status[PositionOut]:
     """Close what is open of a position at market, reduce-only. Asked twice, it is closed once."""
     now = settings.CLOCK.now()
-    rows = Position.objects.select_related("account", "allocation__decision")
+    rows = Position.objects.select_related("account", "allocation__decision__signal__source")
     position = get_object_or_404(rows, uuid=position_id)
     if position.status == PositionStatus.CLOSED:
         raise ApiError(409, "POSITION_CLOSED", f"closed {position.closed_at}: {position.close_reason}")

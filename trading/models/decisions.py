@@ -59,6 +59,11 @@ class Decision(models.Model):
         """Show what was decided."""
         return f"{self.decided_at:%Y-%m-%d %H:%M:%S} {self.status}"
 
+    @property
+    def is_demonstration(self) -> bool:
+        """Whether a demonstration's signal led to it."""
+        return self.signal is not None and self.signal.source.is_demonstration
+
 
 class Allocation(models.Model):
     """One account's share of a decision, with exactly one known end."""

@@ -4,7 +4,7 @@ Only the halt for a stale mark stream ends by itself, for its cause can be seen 
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -32,8 +32,6 @@ from trading.models.operations import HaltScope
 from trading.services import emergency
 from trading.services.exposure import Exposure
 
-LOOK_BACK = timedelta(hours=2)
-
 
 def check(
     accounts: Sequence[Account],
@@ -43,7 +41,7 @@ def check(
     now: datetime,
 ) -> list[Halt]:
     """Raise what the rules of the accounts and of the desk ask for now; returns the new halts."""
-    stop_outs = _stop_outs(now)
+    stop_outs = _stop_outs(limits.values(), now)
     raised = _check_accounts(accounts, limits, at_stake, stop_outs, now)
     raised += _check_desk(accounts, stop_outs, marks_age_seconds, now)
     _resume_stream(marks_age_seconds, now)
@@ -117,9 +115,12 @@ def _resume_stream(marks_age_seconds: float | None, now: datetime) -> None:
     emergency.lift(standing, "Marks are fresh again.", "desk", now)
 
 
-def _stop_outs(now: datetime) -> list[StopOut]:
+def _stop_outs(limits: Iterable[Limits], now: datetime) -> list[StopOut]:
+    """The stop-outs that any rule still counts."""
+    minutes = [settings.LIMITS.desk_stop_out_minutes, *(one.account_stop_out_minutes for one in limits)]
+    since = now - timedelta(minutes=max(minutes))
     closed = Position.objects.filter(
-        status=PositionStatus.CLOSED, closed_at__gte=now - LOOK_BACK, close_reason__in=sorted(STOP_OUTS)
+        status=PositionStatus.CLOSED, closed_at__gte=since, close_reason__in=sorted(STOP_OUTS)
     ).filter(realized_profit__lt=F("fees"))
     rows = closed.values_list("account_id", "allocation__decision_id", "closed_at")
     return [StopOut(account, decision, at) for account, decision, at in rows if at is not None]

@@ -10,6 +10,7 @@ from decimal import Decimal
 from itertools import groupby
 from operator import itemgetter
 
+from django.conf import settings
 from django.db.models import Max, QuerySet
 from django.db.models.functions import TruncHour, TruncMinute
 
@@ -40,6 +41,7 @@ def read_curve(since: datetime, until: datetime, account: str = "") -> list[Equi
     a failed reading is no loss of money, and joining is no profit.
     """
     rows = EquitySnapshot.objects.filter(market=Market.FUTURES, at__gte=since, at__lte=until)
+    rows = rows.filter(account__mode=settings.MODE)
     rows = rows.filter(account__name=account) if account else rows.filter(account__archived_at__isnull=True)
     series = rows.order_by().values("account_id").distinct().count()
     step = TruncMinute if series * ((until - since) / MINUTE) <= MOST_ROWS else TruncHour

@@ -109,7 +109,7 @@ def _waiting() -> list[Signal]:
 
 def _desk(now: datetime) -> selection.Desk:
     """The desk's state from rows: its open risk is that of all active accounts against their equity."""
-    accounts = list(routes.active_accounts())
+    accounts = list(routes.active_accounts().filter(mode=settings.MODE))
     limits = {pk: found.limits for pk, found in effective_limits_of(accounts).items()}
     usable = [account for account in accounts if account.pk in limits]
     found = exposures(usable, limits, {}, now).values()

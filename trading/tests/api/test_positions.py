@@ -9,7 +9,7 @@ from redis import Redis
 from exchange.marks import MarkBoard
 from exchange.port import MarkPrice
 from trading.domain.states import CloseReason, PositionStatus, Protection
-from trading.models import Order, Position
+from trading.models import Order, Position, SignalSource
 from trading.services.tokens import Scope
 from trading.tests import rows
 from trading.tests.api.conftest import Asker
@@ -131,3 +131,21 @@ def test_a_closed_or_foreign_position_is_not_closed(asking: Asker, redis: Redis)
     assert [answer.status_code for answer in answers] == [409, 409]
     assert [answer.json()["error"]["code"] for answer in answers] == ["POSITION_CLOSED", "FOREIGN"]
     assert not Position.objects.exclude(closing_for="").exists()
+
+
+@pytest.mark.parametrize("is_demonstration", [True, False])
+def test_every_row_that_a_demonstration_led_to_says_so(
+    asking: Asker, redis: Redis, *, is_demonstration: bool
+) -> None:
+    signal = rows.signal()
+    SignalSource.objects.filter(pk=signal.source_id).update(is_demonstration=is_demonstration)
+    account = rows.account()
+    share = rows.allocation(rows.decision(signal), account)
+    position = rows.position(account, allocation=share)
+    rows.entry(share, "pxentry")
+    stop = rows.entry(share, "pxstop", purpose="HARD_STOP")
+    Order.objects.filter(pk=stop.pk).update(allocation=None, position=position)
+    client = asking(Scope.READ)
+    for path, count in (("decisions", 1), ("orders", 2), ("positions", 1)):
+        items = client.get(f"/api/bot/{path}").json()["items"]
+        assert [item["is_demonstration"] for item in items] == [is_demonstration] * count

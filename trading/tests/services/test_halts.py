@@ -11,6 +11,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from accounts.models import Account, AccountGroup
+from accounts.services.limits import effective_limits, set_override
 from alerts.models import Alert
 from exchange.errors import ReadFailed
 from exchange.port import Market
@@ -168,6 +169,17 @@ def test_three_stop_outs_within_an_hour_halt_the_account_and_a_resume_starts_the
     assert check([account, *rest]) == ["account STOP_OUTS"]
     emergency.resume(f"account:{account.name}", "looked at", "a test", NOON)
     assert check([account, *rest]) == []
+
+
+def test_a_window_of_five_hours_counts_five_hours() -> None:
+    account, *rest = accounts_of(6)
+    set_override(account, "account_stop_out_minutes", "300", "olga")
+    for decision, minutes in zip(decisions_of(3), (280, 200, 30), strict=True):
+        stopped_out(account, decision, minutes_ago=minutes)
+    limits = {one.pk: found.limits for one in [account, *rest] for found in [effective_limits(one)]}
+    at_stake = exposures([account, *rest], limits, {}, NOON)
+    raised = automatic_halts.check([account, *rest], limits, at_stake, 1.0, NOON)
+    assert [halt.code for halt in raised] == [HaltCode.STOP_OUTS]
 
 
 def test_a_stop_that_took_a_profit_is_no_stop_out() -> None:
