@@ -5,6 +5,7 @@ because ccxt's parsers turn a truncated list into an empty one, and error is not
 """
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -48,7 +49,7 @@ def wall_clock() -> datetime:
     return datetime.now(UTC)
 
 
-class CcxtGateway:
+class CcxtGateway(ABC):
     """One account on one market; `FuturesGateway` and `SpotGateway` add what their account can tell.
 
     `timestamp_ms()` is the venue's time as far as known, for `OrderRequest.timestamp_ms`.
@@ -251,14 +252,17 @@ class CcxtGateway:
             fills = {fill.trade_id: fill for fill in (self._fill(row, symbol) for row in rows)}
         return sorted(fills.values(), key=lambda fill: (fill.filled_at, int(fill.trade_id)))
 
+    @abstractmethod
     def _fill(self, raw: Mapping[str, Any], symbol: str) -> FillReport:
-        raise NotImplementedError
+        """Read one execution of the market's own shape."""
 
+    @abstractmethod
     async def _fills_of_order(self, venue_symbol: str, exchange_order_id: str) -> list[Any]:
-        raise NotImplementedError
+        """Ask for the executions of one order."""
 
+    @abstractmethod
     def _fills_since(self, venue_symbol: str, since: datetime | None) -> AsyncIterator[Any]:
-        raise NotImplementedError
+        """Ask for the executions of a symbol since a time, page by page."""
 
     # -- the clock ----------------------------------------------------------------------------------------
 

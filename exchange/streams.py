@@ -9,6 +9,7 @@ listenKeyExpired, keeps caches of orders, positions and balances per instance an
 import asyncio
 import json
 import time
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from datetime import UTC, datetime
@@ -210,7 +211,7 @@ class MarkStream:
         self.alive_at = datetime.now(UTC)
 
 
-class UserStream:
+class UserStream(ABC):
     """What happens on one account: connects, stays connected, and says when it is not.
 
     `alive_at` is when the exchange last proved the connection, by a message or by answering a ping: with it,
@@ -241,8 +242,9 @@ class UserStream:
                 self.is_up = False
             await self._back_off.wait()
 
+    @abstractmethod
     def _connection_events(self) -> AsyncGenerator[UserEvent]:
-        raise NotImplementedError
+        """Tell what one connection says, until it is lost."""
 
     def _opened(self) -> StreamUp:
         self.is_up = True
