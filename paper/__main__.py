@@ -179,15 +179,23 @@ async def follow_clock(service: Service, feed: SyntheticFeed, speed: float) -> N
 
 
 async def play(service: Service, feed: ReplayFeed, speed: float) -> None:
-    """Pass recorded price points at `speed` times their own pace, then stay at the last."""
+    """Pass recorded price points at `speed` times their own pace, then stay at the last.
+
+    Between two that lie further apart the streams go on each second, as the original's do: who hears nothing
+    must take the line for dead.
+    """
     pace = feed.interval_ms / 4000 / speed
-    sleep = max(pace, LEAST_SLEEP_SECONDS)
+    sleep = min(max(pace, LEAST_SLEEP_SECONDS), TICK_SECONDS)
     owed = 0.0
     while not feed.done:
         await asyncio.sleep(sleep)
         owed += sleep / pace
-        service.advance(int(owed))
-        owed -= int(owed)
+        if owed >= 1:
+            service.advance(int(owed))
+            owed -= int(owed)
+        else:
+            feed.wait(int(owed * feed.interval_ms / 4))
+            service.move()
 
 
 async def follow_market(service: Service, feed: "LiveFeed") -> None:
