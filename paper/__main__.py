@@ -179,23 +179,15 @@ async def follow_clock(service: Service, feed: SyntheticFeed, speed: float) -> N
 
 
 async def play(service: Service, feed: ReplayFeed, speed: float) -> None:
-    """Pass recorded price points at `speed` times their own pace, then stay at the last.
-
-    Between two that lie further apart the streams go on each second, as the original's do: who hears nothing
-    must take the line for dead.
-    """
+    """Pass recorded price points at `speed` times their own pace, then stay at the last."""
     pace = feed.interval_ms / 4000 / speed
-    sleep = min(max(pace, LEAST_SLEEP_SECONDS), TICK_SECONDS)
+    sleep = max(pace, LEAST_SLEEP_SECONDS)
     owed = 0.0
     while not feed.done:
         await asyncio.sleep(sleep)
         owed += sleep / pace
-        if owed >= 1:
-            service.advance(int(owed))
-            owed -= int(owed)
-        else:
-            feed.wait(int(owed * feed.interval_ms / 4))
-            service.move()
+        service.advance(int(owed))
+        owed -= int(owed)
 
 
 async def follow_market(service: Service, feed: "LiveFeed") -> None:

@@ -181,23 +181,13 @@ class ReplayFeed:
         if not self.times:
             raise DataMissing("nothing is left to replay after the warm-up")
         self.step = 0
-        self._passed_ms = 0
         self._day: dict[str, tuple[int, Candle]] = {}
 
     @property
     def now_ms(self) -> int:
-        """The moment of the current price point, and what passed since."""
-        return self._moment(self.step) + self._passed_ms
-
-    def _moment(self, step: int) -> int:
+        """The moment of the current price point."""
         offsets = (0, self.interval_ms // 4, self.interval_ms // 2, self.interval_ms - 1)
-        return int(self.times[step // POINTS]) + offsets[step % POINTS]
-
-    def wait(self, passed_ms: int) -> None:
-        """Let so much time be past the current price point, which stands; never as much as to the next."""
-        if not self.done:
-            gap_ms = self._moment(self.step + 1) - self._moment(self.step)
-            self._passed_ms = min(passed_ms, gap_ms - 1)
+        return int(self.times[self.step // POINTS]) + offsets[self.step % POINTS]
 
     @property
     def done(self) -> bool:
@@ -213,7 +203,6 @@ class ReplayFeed:
         """Move one price point; whether it was a candle's close."""
         if not self.done:
             self.step += 1
-            self._passed_ms = 0
         return self.step % POINTS == POINTS - 1
 
     def _row(self, symbol: str, open_ms: int) -> int:

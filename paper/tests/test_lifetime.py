@@ -1,11 +1,9 @@
 """Restarts, lockstep and limits: servers of their own."""
 
-import json
 import subprocess
 import sys
 import threading
 import time
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -13,7 +11,6 @@ import pytest
 from paper.feeds.candles import MINUTE_MS
 from paper.tests.conftest import SECRET, StartServer, launch
 from paper.tests.test_feeds import HEADER, candle_lines
-from paper.tests.test_user_events import listening
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -65,18 +62,6 @@ def test_what_was_accepted_survives_a_kill(start_server: StartServer, tmp_path: 
     assert second.signed("kept", "GET", "/fapi/v3/positionRisk").json == []
     again = second.send("POST", "/fapi/v1/listenKey", headers={"X-MBX-APIKEY": "kept"}).json
     assert again == listen_key
-
-
-async def test_at_its_own_pace_a_replay_tells_marks_each_second_between_its_price_points(
-    start_server: StartServer, tmp_path: Path
-) -> None:
-    (tmp_path / "SOLUSDT-1m.csv").write_text("\n".join([HEADER, *candle_lines()]))
-    server = start_server("--feed", "replay", "--data", str(tmp_path), "--warmup-days", "0", "--speed", "1")
-    async with listening(server, "/ws/!markPrice@arr@1s") as socket:
-        told = [json.loads(await socket.receive_str(timeout=3)) for _ in range(4)]
-    times = [message[0]["E"] for message in told]
-    assert [newer - older for older, newer in pairwise(times)] == pytest.approx([1000] * 3, abs=100)
-    assert len({message[0]["p"] for message in told}) == 1, "the price waits for its own time"
 
 
 def test_lockstep_moves_only_when_told(start_server: StartServer, tmp_path: Path) -> None:
