@@ -1,8 +1,10 @@
 """Who may ask the exchange now: one weight budget for every process behind one egress address.
 
-The exchange counts request weight per address in fixed minutes; so does this budget, on Redis' clock, in one
-script call. Lower priorities may only use a smaller share of the minute, so that an exit always finds room.
-A 429 or 418 anywhere stops everyone of that address until its ``Retry-After`` has passed.
+The exchange counts request weight per address in fixed minutes of its own clock; so does this budget, in one
+script call for whatever is asked together. Lower priorities may only use a smaller share of the minute, so
+that what is more urgent always finds room. A request without weight, a futures order, is never refused for
+want of room, and no order of an exit is: the exchange has the last word on those. A 429 or 418 anywhere stops
+everyone of that address until its ``Retry-After`` has passed.
 
 When Redis is gone: exits, protection and lookups go out uncounted, because a position left open costs more
 than a 429; entries and reports are refused with `VenueUnavailable`.
@@ -11,13 +13,14 @@ than a 429; entries and reports are refused with `VenueUnavailable`.
 import asyncio
 import inspect
 import time
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from redis.exceptions import RedisError
 
@@ -50,6 +53,8 @@ GONE_SECONDS = 1.0
 
 LAST_TURNS_SECONDS = 0.05
 
+MINUTE_MS = 60_000
+
 MUST_GO_OUT = frozenset({Priority.EXIT, Priority.PROTECTION, Priority.LOOKUP})
 
 current_priority: ContextVar[Priority | None] = ContextVar("current_priority", default=None)
@@ -65,25 +70,47 @@ def priority(wanted: Priority) -> Iterator[None]:
         current_priority.reset(token)
 
 
-# KEYS: minute counter prefix, stop key. ARGV: weight, limit of this priority, reported used weight, forced.
-# Answers {granted, wait in ms}. What the exchange reports counts when it is more than what we know of:
-# another program may share the address.
-_ACQUIRE = """
+_is_taken: ContextVar[bool] = ContextVar("is_taken", default=False)
+
+
+@contextmanager
+def already_taken() -> Iterator[None]:
+    """The next request inside was granted by `RateBudget.take`; the ones after it ask for themselves."""
+    token = _is_taken.set(True)
+    try:
+        yield
+    finally:
+        _is_taken.reset(token)
+
+
+def spend_taken() -> bool:
+    """Whether this request was granted ahead of time; true once."""
+    is_taken = _is_taken.get()
+    if is_taken:
+        _is_taken.set(False)
+    return is_taken
+
+
+# KEYS: the minute's count, the stop. ARGV: used weight as the exchange told it, then for each kind of request
+# its weight, the limit of its priority (-1: none) and how many. Answers how many of each kind are granted, or
+# {-1, ms to wait}. What the exchange reports counts when it is more than what we know of: another program may
+# share the address.
+_TAKE = """
 local stopped = redis.call('PTTL', KEYS[2])
-if stopped > 0 then return {0, stopped} end
-local now = redis.call('TIME')
-local minute = math.floor(now[1] / 60)
-local key = KEYS[1] .. ':' .. minute
-local used = tonumber(redis.call('GET', key) or '0')
-local reported = tonumber(ARGV[3])
-if reported > used and tonumber(ARGV[5]) == minute then used = reported end
-local weight = tonumber(ARGV[1])
-if used + weight > tonumber(ARGV[2]) and ARGV[4] == '0' then
-  redis.call('SET', key, used, 'EX', 120)
-  return {-1, (minute + 1) * 60000 - now[1] * 1000 - math.floor(now[2] / 1000)}
+if stopped > 0 then return {-1, stopped} end
+local before = tonumber(redis.call('GET', KEYS[1]) or '0')
+local used = math.max(before, tonumber(ARGV[1]))
+local granted = {}
+for i = 2, #ARGV, 3 do
+  local weight, limit, count = tonumber(ARGV[i]), tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
+  if weight > 0 and limit >= 0 then
+    count = math.max(0, math.min(count, math.floor((limit - used) / weight)))
+  end
+  used = used + count * weight
+  granted[#granted + 1] = count
 end
-redis.call('SET', key, used + weight, 'EX', 120)
-return {1, minute}
+if used ~= before then redis.call('SET', KEYS[1], used, 'EX', 120) end
+return granted
 """
 
 _STOP = """
@@ -104,14 +131,33 @@ class RedisClient(Protocol):
 
 @dataclass(slots=True)
 class _Reported:
-    """The used weight the exchange told last, and in which minute."""
+    """The used weight the exchange told, and of which minute."""
 
     weight: int = 0
     minute: int = 0
 
 
+@dataclass(slots=True)
+class _Ask:
+    """`count` requests of one kind that wait for their answer; a limit of -1 is none."""
+
+    weight: int
+    limit: int
+    count: int
+    granted: "asyncio.Future[int]"
+
+
+def wall_ms() -> int:
+    """Milliseconds of this machine's clock."""
+    return time.time_ns() // 1_000_000
+
+
 class RateBudget:
-    """The budget of one venue behind one egress address, optionally of one account behind it."""
+    """The budget of one venue behind one egress address, optionally of one account behind it.
+
+    Belongs to the one loop it is asked on. What is asked while an answer is on its way is asked together,
+    in one script call, the most urgent first.
+    """
 
     def __init__(
         self,
@@ -121,12 +167,13 @@ class RateBudget:
         account: str = "",
         *,
         weight_limit_per_minute: int = 2400,
-        stop_check_seconds: float = 0.25,
+        stop_check_seconds: float = 0.05,
         patience_seconds: float = 0.5,
     ) -> None:
         """Redis is given, synchronous or asynchronous; the limit is the venue's for the address.
 
-        An asynchronous Redis that does not answer within `patience_seconds` counts as gone.
+        An asynchronous Redis that does not answer within `patience_seconds` counts as gone. A stop found by
+        another process is honoured by requests without weight after `stop_check_seconds` at the latest.
         """
         self._redis = redis
         self._key = ":".join(part for part in ("desk:budget", venue, egress, account) if part)
@@ -136,64 +183,120 @@ class RateBudget:
         self._patience_seconds = patience_seconds
         self._checked_at = float("-inf")
         self._gone_until = float("-inf")
-        self._minute = 0
+        self._stopped_until = float("-inf")
         self._reported = _Reported()
+        self._now_ms = wall_ms
+        self._waiting: list[_Ask] = []
+        self._asking: asyncio.Task[None] | None = None
 
-    async def acquire(self, weight: int, wanted: Priority) -> None:
+    def follow(self, now_ms: Callable[[], int]) -> None:
+        """Count by this clock, the exchange's as far as known: its minutes are the ones that are counted."""
+        self._now_ms = now_ms
+
+    def minute(self) -> int:
+        """The exchange's minute now; an answer's headers are told of the minute its request left in."""
+        return self._now_ms() // MINUTE_MS
+
+    async def acquire(self, weight: int, wanted: Priority, *, is_order: bool = False) -> None:
         """Take `weight` from this minute, or raise.
 
         Raises `Throttled` (code ``BUDGET`` or ``STOPPED``, with the seconds to wait) when there is no room,
         `VenueUnavailable` (``BUDGET_UNREACHABLE``) for entries and reports when Redis does not answer.
         """
+        if not await self.take(1, weight, wanted, is_order=is_order):
+            left_ms = MINUTE_MS - self._now_ms() % MINUTE_MS
+            raise Throttled("BUDGET", "held back by the rate budget", left_ms / 1000)
+
+    async def take(self, count: int, weight: int, wanted: Priority, *, is_order: bool = True) -> int:
+        """How many of `count` requests of one weight may go now, taken from this minute in one script call.
+
+        For a chunk of orders: each then goes out under `already_taken`. Raises as `acquire`, but for want of
+        room, which is a smaller number.
+        """
         if weight == 0 and time.monotonic() - self._checked_at < self._stop_check_seconds:
-            return  # an order placement costs no weight; whether the address is stopped was just asked
+            return count  # an order placement costs no weight; whether the address is stopped was just asked
         must_go_out = wanted in MUST_GO_OUT
         if must_go_out and time.monotonic() < self._gone_until:
-            return
+            return self._uncounted(count)
+        limit = -1 if is_order and wanted is Priority.EXIT else int(self._limit * SHARES[wanted])
         try:
-            granted, value = await self._ask(weight, wanted)
+            return await self._ask(weight, limit, count)
         except (RedisError, OSError) as exc:
             self._gone_until = time.monotonic() + GONE_SECONDS
             if must_go_out:
-                return
+                return self._uncounted(count)
             raise VenueUnavailable("BUDGET_UNREACHABLE", "the rate budget does not answer") from exc
-        self._judge(int(granted), int(value))
 
-    def note_headers(self, used_weight: int) -> None:
-        """Keep what the exchange says of this minute; it is shared with the next `acquire`."""
-        self._reported = _Reported(used_weight, self._minute)
+    def note_headers(self, used_weight: int, minute: int | None = None) -> None:
+        """Keep what the exchange says of a minute, this one when not told; shared with the next `acquire`."""
+        minute = self.minute() if minute is None else minute
+        if minute > self._reported.minute:
+            self._reported = _Reported(used_weight, minute)
+        elif minute == self._reported.minute:
+            self._reported.weight = max(used_weight, self._reported.weight)
 
     async def note_retry_after(self, seconds: float) -> None:
         """Stop everyone of this address for so long; a shorter stop never replaces a longer one."""
         self._checked_at = float("-inf")
+        self._stopped_until = max(self._stopped_until, time.monotonic() + seconds)
         try:
             await self._eval(_STOP, 1, self._stop_key, max(1, int(seconds * 1000)))
         except (RedisError, OSError):
-            return  # the exchange itself keeps refusing; there is nobody to tell
+            return  # this process knows; the others are told by the exchange itself
 
-    async def _ask(self, weight: int, wanted: Priority) -> tuple[int, int]:
-        # An exit is counted but never refused for want of room.
-        forced = "1" if wanted is Priority.EXIT else "0"
-        answer = await self._eval(
-            _ACQUIRE,
-            2,
-            self._key,
-            self._stop_key,
-            weight,
-            int(self._limit * SHARES[wanted]),
-            self._reported.weight,
-            forced,
-            self._reported.minute,
-        )
-        return cast("tuple[int, int]", tuple(answer))
+    def _uncounted(self, count: int) -> int:
+        """All of them, unless this process was itself told to be silent."""
+        left = self._stopped_until - time.monotonic()
+        if left > 0:
+            raise Throttled("STOPPED", "held back by the rate budget", left)
+        return count
 
-    def _judge(self, granted: int, value: int) -> None:
-        if granted == 1:
-            self._minute = value
-            self._checked_at = time.monotonic()
-            return
-        code = "STOPPED" if granted == 0 else "BUDGET"
-        raise Throttled(code, "held back by the rate budget", value / 1000)
+    async def _ask(self, weight: int, limit: int, count: int) -> int:
+        ask = _Ask(weight, limit, count, asyncio.get_running_loop().create_future())
+        self._waiting.append(ask)
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._ask_for_all())
+        return await ask.granted
+
+    async def _ask_for_all(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting, []
+            try:
+                self._answer(batch, await self._call(batch))
+            except (RedisError, OSError, Throttled) as exc:
+                _fail(batch, exc)
+            except BaseException as exc:
+                _fail([*batch, *self._waiting], exc)
+                self._waiting = []
+                raise
+
+    async def _call(self, batch: Sequence[_Ask]) -> list[int]:
+        """One script call for all; those of one kind are one line of it, the most urgent kind first."""
+        kinds: Counter[tuple[int, int]] = Counter()
+        for ask in batch:
+            kinds[ask.weight, ask.limit] += ask.count
+        lines = sorted(kinds, key=_urgency)
+        minute = self.minute()
+        told = self._reported.weight if self._reported.minute == minute else 0
+        arguments = [number for kind in lines for number in (*kind, kinds[kind])]
+        answer = await self._eval(_TAKE, 2, f"{self._key}:{minute}", self._stop_key, told, *arguments)
+        granted = [int(number) for number in answer]
+        if granted[0] < 0:
+            raise Throttled("STOPPED", "held back by the rate budget", granted[1] / 1000)
+        self._checked_at = time.monotonic()
+        left = dict(zip(lines, granted, strict=True))
+        taken = []
+        for ask in batch:
+            kind = ask.weight, ask.limit
+            share = min(ask.count, left[kind])
+            left[kind] -= share
+            taken.append(share)
+        return taken
+
+    def _answer(self, batch: Sequence[_Ask], taken: Sequence[int]) -> None:
+        for ask, count in zip(batch, taken, strict=True):
+            if not ask.granted.done():  # who asked may have been cancelled meanwhile
+                ask.granted.set_result(count)
 
     async def _eval(self, script: str, count: int, *keys_and_args: object) -> Any:
         answer = self._redis.eval(script, count, *keys_and_args)
@@ -210,3 +313,19 @@ class RateBudget:
         finally:
             asking.cancel()
         raise TimeoutError
+
+
+def _urgency(kind: tuple[int, int]) -> tuple[bool, int]:
+    """A larger share of the minute is a more urgent request; no limit is the most urgent."""
+    _, limit = kind
+    return limit >= 0, -limit
+
+
+def _fail(batch: Sequence[_Ask], error: BaseException) -> None:
+    for ask in batch:
+        if ask.granted.done():
+            continue
+        if isinstance(error, Exception):
+            ask.granted.set_exception(error)
+        else:
+            ask.granted.cancel()

@@ -21,9 +21,10 @@ import ccxt.async_support as ccxt
 import certifi
 from ccxt.base.errors import BaseError
 
-from exchange.budget import Priority, RateBudget, current_priority
+from exchange.budget import Priority, RateBudget, current_priority, spend_taken, wall_ms
 from exchange.credentials import Credentials
 from exchange.errors import Throttled
+from exchange.order_rate import OrderRate
 from exchange.outcomes import Answer, classify
 from exchange.port import Market
 from exchange.quirks import Hosts, Venue, Weight
@@ -35,6 +36,8 @@ REDIRECTS = frozenset({301, 302, 303, 307, 308})
 # How long an address stays silent when the venue does not say: 418 is a ban of two minutes and more.
 UNTOLD_WAIT_SECONDS: Mapping[int, float] = MappingProxyType({429: 10.0, 418: 120.0})
 UNWEIGHED = Weight(1, 1)
+PLACEMENTS = frozenset({"POST order", "POST algoOrder"})
+TOO_MANY_ORDERS = "-1015"
 
 
 @dataclass(slots=True)
@@ -44,6 +47,8 @@ class Flight:
     may_have_left: bool = False
 
 
+departed_in: ContextVar[int | None] = ContextVar("departed_in", default=None)
+
 current_flight: ContextVar[Flight | None] = ContextVar("current_flight", default=None)
 
 
@@ -52,6 +57,10 @@ class VenueClock:
     """Exchange time minus ours in milliseconds, shared by all clones of a market."""
 
     offset_ms: int = 0
+
+    def now_ms(self) -> int:
+        """The exchange's time as far as known."""
+        return wall_ms() + self.offset_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +86,7 @@ class GatedClient:
     """Mixed into a ccxt class: budget before the request, the whole answer kept beside an error."""
 
     pools: Mapping[Market, "Pool"]
+    order_rate: OrderRate
     used_weight_header: str
     venue_clock: VenueClock
 
@@ -95,13 +105,19 @@ class GatedClient:
         params: Mapping[str, Any] | None = None,
         config: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Ask the budget, then the exchange; a throttled answer stops the whole address."""
+        """Ask the budget, then the exchange; a throttled answer stops the whole address, or the account."""
         params = params or {}
         pool = self.pools[pool_of(api)]
-        if pool.gate is None:
-            return await super().fetch2(path, api, method, params, config or {})  # type: ignore[misc]  # ccxt's own
-        weight = pool.weights.get(f"{method} {path}", UNWEIGHED).of(params)
-        await pool.gate.acquire(weight, current_priority.get() or Priority.REPORT)
+        endpoint = f"{method} {path}"
+        is_order = endpoint in PLACEMENTS
+        wanted = current_priority.get() or Priority.REPORT
+        if is_order:
+            self.order_rate.take(wanted)
+        if pool.gate is not None:
+            if not spend_taken():
+                weight = pool.weights.get(endpoint, UNWEIGHED).of(params)
+                await pool.gate.acquire(weight, wanted, is_order=is_order)
+            departed_in.set(pool.gate.minute())
         try:
             return await super().fetch2(path, api, method, params, config or {})  # type: ignore[misc]  # ccxt's own
         except BaseError as exc:
@@ -129,7 +145,9 @@ class GatedClient:
         used = response_headers.get(self.used_weight_header)
         gate = self.pools[pool_of(url)].gate
         if gate is not None and used is not None and used.isdigit():
-            gate.note_headers(int(used))
+            gate.note_headers(int(used), departed_in.get())
+        if method == "POST":
+            self.order_rate.note_headers(response_headers)
         return super().on_rest_response(  # type: ignore[misc]  # ccxt's own
             code, reason, url, method, response_headers, response_body, *rest
         )
@@ -152,13 +170,16 @@ class GatedClient:
             exc.answer = Answer(code, body or "")
             raise
 
-    async def _tell_throttled(self, gate: RateBudget, exc: BaseError) -> None:
+    async def _tell_throttled(self, gate: RateBudget | None, exc: BaseError) -> None:
         answer = getattr(exc, "answer", None)
-        if not isinstance(answer, Answer) or answer.status not in UNTOLD_WAIT_SECONDS:
+        if not isinstance(answer, Answer):
             return
         error = classify(exc, int(time.time() * 1000))
         told = error.retry_after_seconds if isinstance(error, Throttled) else 0.0
-        await gate.note_retry_after(told or UNTOLD_WAIT_SECONDS[answer.status])
+        if error.code == TOO_MANY_ORDERS:
+            self.order_rate.note_refused(told)
+        elif gate is not None and answer.status in UNTOLD_WAIT_SECONDS:
+            await gate.note_retry_after(told or UNTOLD_WAIT_SECONDS[answer.status])
 
 
 def retry_after_seconds(headers: Mapping[str, str] | None) -> float:
@@ -176,6 +197,7 @@ def client_class(ccxt_id: str) -> Any:
 def clone(template: Any, credentials: Credentials) -> Any:
     """A client of its own for one account: keys, options, counters; markets and session are shared."""
     client = copy.copy(template)
+    client.order_rate = template.order_rate.of_another_account()
     client.apiKey = credentials.api_key
     client.secret = credentials.secret
     client.password = credentials.passphrase or None
@@ -243,6 +265,8 @@ class VenueConnection:
         self.quirks = venue.markets[market]
         self.clock = VenueClock()
         self.budgets = budgets or {}
+        if market in self.budgets:
+            self.budgets[market].follow(self.clock.now_ms)
         self.session = session
         self._template: Any = None
         self._symbols: dict[str, str] = {}
@@ -295,6 +319,7 @@ class VenueConnection:
         }
         template.used_weight_header = self.venue.used_weight_header
         template.venue_clock = self.clock
+        template.order_rate = OrderRate(self.quirks.order_windows, self.clock.now_ms)
         return template
 
     async def _first_load(self) -> Any:

@@ -5,9 +5,9 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Literal, overload
 
-from exchange.budget import RateBudget
+from exchange.budget import Priority, RateBudget
 from exchange.ccxt_gateway import wall_clock
-from exchange.clients import SharedSession, VenueConnection
+from exchange.clients import UNWEIGHED, SharedSession, VenueConnection
 from exchange.credentials import Credentials
 from exchange.futures_gateway import FuturesGateway
 from exchange.market_data import CcxtMarketData
@@ -43,6 +43,7 @@ class GatewayFactory:
         self.mode = mode
         self.hosts = _hosts(mode, base_url, self.venue.hosts)
         self._now = now
+        self._budgets = budgets or {}
         self._session = SharedSession()
         self._connections = {
             market: VenueConnection(self.venue, market, self.hosts, self._session, budgets)
@@ -89,6 +90,20 @@ class GatewayFactory:
         if isinstance(gateway, FuturesGateway):
             return FuturesUserStream(gateway, self._session.get, url, spread=spread)
         return SpotUserStream(gateway, self._session.get, url, spread=spread)
+
+    async def take_orders(
+        self, market: Market, count: int, wanted: Priority, *, is_conditional: bool = False
+    ) -> int:
+        """How many of `count` placements may go now, in one question to the rate budget for all of them.
+
+        Place that many, each inside `exchange.budget.already_taken`. Raises as `RateBudget.take`.
+        """
+        budget = self._budgets.get(market)
+        if budget is None:
+            return count
+        endpoint = "POST algoOrder" if is_conditional else "POST order"
+        weight = self.venue.markets[market].weights.get(endpoint, UNWEIGHED).of({"symbol": ""})
+        return await budget.take(count, weight, wanted)
 
     async def warm_up(self) -> None:
         """Load both market tables and open connections, before readiness is reported."""

@@ -49,6 +49,15 @@ class Weight:
 
 
 @dataclass(frozen=True, slots=True)
+class OrderWindow:
+    """How many orders one account may place in so many seconds, and the header that tells its count."""
+
+    seconds: int
+    limit: int
+    header: str
+
+
+@dataclass(frozen=True, slots=True)
 class MarketQuirks:
     """One market of a venue: which ccxt class speaks it and where its orders rest."""
 
@@ -60,6 +69,7 @@ class MarketQuirks:
     weights: Mapping[str, Weight]
     sends_reduce_only: bool
     conditional_types: frozenset[str] = frozenset()
+    order_windows: tuple[OrderWindow, ...] = ()
 
     @property
     def has_conditional_store(self) -> bool:
@@ -126,7 +136,6 @@ class Venue:
     client_id_limit: int
     quantity_in_contracts: bool
     weight_limit_per_minute: Mapping[Market, int]
-    orders_limit_per_10_seconds: int
     used_weight_header: str
     uses_passphrase: bool = False
 
@@ -205,6 +214,10 @@ BINANCE = Venue(
                 trigger_params=MappingProxyType({"workingType": "MARK_PRICE", "priceProtect": False}),
                 weights=_FUTURES_WEIGHTS,
                 sends_reduce_only=True,
+                order_windows=(
+                    OrderWindow(10, 300, "X-MBX-ORDER-COUNT-10S"),
+                    OrderWindow(60, 1200, "X-MBX-ORDER-COUNT-1M"),
+                ),
             ),
             Market.SPOT: MarketQuirks(
                 ccxt_id="binance",
@@ -251,7 +264,6 @@ BINANCE = Venue(
     client_id_limit=36,
     quantity_in_contracts=False,
     weight_limit_per_minute=MappingProxyType({Market.FUTURES: 2400, Market.SPOT: 6000}),
-    orders_limit_per_10_seconds=300,
     used_weight_header="X-MBX-USED-WEIGHT-1M",
 )
 

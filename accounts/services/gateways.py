@@ -14,7 +14,7 @@ from accounts.credentials import Field, Opener, fingerprint
 from accounts.errors import AccountUnusable, CredentialError
 from accounts.models import Account, AccountSource, Health, Mode
 from accounts.services.health import mark_credential_error
-from exchange.budget import RateBudget
+from exchange.budget import Priority, RateBudget
 from exchange.credentials import Credentials
 from exchange.factory import GatewayFactory
 from exchange.loop import IoLoop
@@ -39,6 +39,18 @@ def gateway_for(account: Account, market: Market) -> ExchangeGateway:
     except CredentialError as error:
         _mark(account, error, settings.CLOCK.now())
         raise
+
+
+async def take_orders(
+    exchange: str, market: Market, count: int, wanted: Priority, *, is_conditional: bool = False
+) -> int:
+    """How many of `count` placements at a venue may go now, asked at once; for the I/O loop.
+
+    Each of them is then sent inside `exchange.budget.already_taken`. Raises `Throttled` while the address is
+    stopped, `VenueUnavailable` for entries when the budget does not answer: nothing was sent.
+    """
+    factory = gateways().factory(exchange)
+    return await factory.take_orders(market, count, wanted, is_conditional=is_conditional)
 
 
 def user_stream_for(account: Account, market: Market) -> UserStream:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from exchange.budget import RateBudget
+from exchange.budget import Priority, RateBudget, already_taken
 from exchange.credentials import Credentials
 from exchange.errors import OrderRejected, ReadFailed, Throttled
 from exchange.factory import GatewayFactory
@@ -22,6 +22,7 @@ from exchange.port import (
     MarginBracket,
     Market,
     OrderSide,
+    OrderType,
     PositionReport,
     SymbolSettings,
 )
@@ -396,14 +397,14 @@ class GrantingRedis:
 
     def eval(self, script: str, numkeys: int, *keys_and_args: Any) -> list[int]:
         self.asked.append(keys_and_args)
-        return [1, 29_816_000]
+        return list(keys_and_args[5::3])
 
 
 class FullRedis(GrantingRedis):
     """Has room for the market table and for nothing else."""
 
     def eval(self, script: str, numkeys: int, *keys_and_args: Any) -> list[int]:
-        return [1, 0] if keys_and_args[2] == 1 else [-1, 12_000]
+        return [1] if keys_and_args[3] == 1 else [0]
 
 
 @pytest.fixture
@@ -431,7 +432,7 @@ async def test_requests_are_counted_by_weight_and_the_venues_own_count_comes_bac
     await counted.fetch_positions()
     await counted.fetch_open_orders(is_conditional=False)
 
-    assert [(asked[2], asked[4]) for asked in granting.asked][-2:] == [(5, 0), (40, 1234)]
+    assert [(asked[3], asked[2]) for asked in granting.asked][-2:] == [(5, 0), (40, 1234)]
 
 
 async def test_a_throttled_answer_stops_the_whole_address(
@@ -446,6 +447,63 @@ async def test_a_throttled_answer_stops_the_whole_address(
 
     assert refused.value.retry_after_seconds == 17.0
     assert granting.asked[-1] == ("desk:budget:binance:default:stop", 17_000)
+
+
+async def test_too_many_orders_of_one_account_silence_that_account_alone(
+    venue: RecordedVenue, granting: GrantingRedis, counted: FuturesGateway, keys: Credentials
+) -> None:
+    venue.answer(
+        "POST /fapi/v1/order", {"code": -1015, "msg": "Too many new orders"}, 429, {"Retry-After": "7"}
+    )
+    with pytest.raises(Throttled) as refused:
+        await counted.submit_order(entry())
+    assert (refused.value.code, refused.value.retry_after_seconds) == ("-1015", 7.0)
+    assert not any("stop" in asked[0] for asked in granting.asked)
+
+    with pytest.raises(Throttled) as held_back:
+        await counted.submit_order(entry(type=OrderType.MARKET, price=None, reduce_only=True))
+    assert held_back.value.code == "ORDER_RATE"
+    assert 6 < held_back.value.retry_after_seconds <= 7
+    assert len(venue.asked_for("POST /fapi/v1/order")) == 1
+
+
+async def test_entries_leave_room_in_the_orders_an_account_may_place(
+    venue: RecordedVenue, counted: FuturesGateway
+) -> None:
+    headers = {"X-MBX-ORDER-COUNT-10S": "209", "X-MBX-ORDER-COUNT-1M": "209"}
+    venue.answer("POST /fapi/v1/order", {"code": -2019, "msg": "Margin is insufficient."}, 400, headers)
+    with pytest.raises(OrderRejected):
+        await counted.submit_order(entry())
+    headers["X-MBX-ORDER-COUNT-10S"] = "210"
+    venue.answer("POST /fapi/v1/order", {"code": -2019, "msg": "Margin is insufficient."}, 400, headers)
+    with pytest.raises(OrderRejected):
+        await counted.submit_order(entry())
+
+    with pytest.raises(Throttled) as held_back:
+        await counted.submit_order(entry())
+    assert held_back.value.code == "ORDER_RATE"
+    assert 0 < held_back.value.retry_after_seconds <= 10
+    with pytest.raises(OrderRejected):
+        await counted.submit_order(entry(type=OrderType.MARKET, price=None, reduce_only=True))
+
+
+async def test_a_chunk_is_taken_at_once_and_its_orders_ask_no_more(
+    venue: RecordedVenue, granting: GrantingRedis, keys: Credentials
+) -> None:
+    factory = GatewayFactory(
+        "paper", base_url=venue.url, budgets={Market.FUTURES: RateBudget(granting, "binance")}
+    )
+    await factory.warm_up()
+    venue.answer("POST /fapi/v1/order", {"code": -2019, "msg": "Margin is insufficient."}, 400)
+    granting.asked.clear()
+
+    assert await factory.take_orders(Market.FUTURES, 50, Priority.ENTRY) == 50
+    for _ in range(50):
+        with already_taken(), pytest.raises(OrderRejected):
+            await factory.for_account(keys, Market.FUTURES).submit_order(entry())
+    await factory.close()
+
+    assert [asked[3:] for asked in granting.asked] == [(0, 1680, 50)]
 
 
 async def test_a_ban_that_does_not_tell_its_length_is_taken_as_two_minutes(

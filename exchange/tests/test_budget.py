@@ -8,7 +8,15 @@ import pytest
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
-from exchange.budget import SHARES, Priority, RateBudget, current_priority, priority
+from exchange.budget import (
+    SHARES,
+    Priority,
+    RateBudget,
+    already_taken,
+    current_priority,
+    priority,
+    spend_taken,
+)
 from exchange.errors import Throttled, VenueUnavailable
 from tests.processes import Valkey
 
@@ -47,6 +55,11 @@ async def taken(budget: RateBudget, wanted: Priority, weight: int = 1) -> int:
     return total
 
 
+def scripts_run(redis: Redis) -> int:
+    """How many scripts the server has run."""
+    return int(redis.info("commandstats").get("cmdstat_eval", {}).get("calls", 0))
+
+
 @pytest.mark.parametrize("wanted", [wanted for wanted in Priority if wanted is not Priority.EXIT])
 async def test_each_priority_gets_its_share_of_a_minute_and_no_more(
     budget: RateBudget, wanted: Priority
@@ -60,10 +73,57 @@ async def test_what_is_more_urgent_finds_room_after_everything_below_it(budget: 
     assert got == [40, 30, 15, 10]
 
 
-async def test_an_exit_is_never_refused_for_want_of_room(budget: RateBudget) -> None:
+async def test_an_exits_order_is_never_refused_for_want_of_room_and_its_reads_end_with_the_minute(
+    budget: RateBudget,
+) -> None:
     await taken(budget, Priority.PROTECTION)
 
-    assert await taken(budget, Priority.EXIT) == 2 * LIMIT
+    # Read on beyond the limit, the exchange would silence the address, and with it every exit's order.
+    assert await taken(budget, Priority.EXIT) == LIMIT - 95
+    for _ in range(LIMIT):
+        await budget.acquire(1, Priority.EXIT, is_order=True)
+
+
+@pytest.mark.parametrize("wanted", list(Priority))
+async def test_an_order_without_weight_needs_no_room(
+    shared: AsyncRedis, early_in_a_minute: None, wanted: Priority
+) -> None:
+    budget = RateBudget(shared, "binance", "here", weight_limit_per_minute=LIMIT, stop_check_seconds=0)
+    await taken(budget, Priority.EXIT)
+    await budget.acquire(LIMIT, Priority.EXIT, is_order=True)
+
+    await budget.acquire(0, wanted, is_order=True)
+
+
+async def test_a_chunk_of_orders_asks_once_and_gets_what_there_is_room_for(
+    budget: RateBudget, redis: Redis
+) -> None:
+    asked = scripts_run(redis)
+
+    got = [await budget.take(50, 1, wanted) for wanted in (*[Priority.ENTRY] * 3, Priority.EXIT)]
+    assert got == [50, 20, 0, 50]
+    assert scripts_run(redis) == asked + 4
+
+
+async def test_what_is_asked_together_is_one_question_and_the_urgent_comes_first(
+    budget: RateBudget, redis: Redis
+) -> None:
+    asked = scripts_run(redis)
+    reports = [asyncio.create_task(budget.acquire(10, Priority.REPORT)) for _ in range(9)]
+    protections = [asyncio.create_task(budget.acquire(10, Priority.PROTECTION)) for _ in range(9)]
+    answers = await asyncio.gather(*reports, *protections, return_exceptions=True)
+
+    assert [type(answer) for answer in answers] == [Throttled] * 9 + [type(None)] * 9
+    assert scripts_run(redis) == asked + 1
+
+
+async def test_who_stops_waiting_takes_nobody_along(budget: RateBudget) -> None:
+    waiting = [asyncio.create_task(budget.acquire(1, Priority.ENTRY)) for _ in range(3)]
+    await asyncio.sleep(0)
+    waiting[1].cancel()
+    answers = await asyncio.gather(*waiting, return_exceptions=True)
+
+    assert [type(answer) for answer in answers] == [type(None), asyncio.CancelledError, type(None)]
 
 
 async def test_a_refusal_tells_how_long_the_minute_still_is(budget: RateBudget) -> None:
@@ -90,6 +150,32 @@ async def test_what_the_exchange_counts_counts_for_us(budget: RateBudget) -> Non
     budget.note_headers(38)
 
     assert await taken(budget, Priority.REPORT) == 2
+
+
+async def test_what_was_told_of_the_last_minute_does_not_count_in_this_one(shared: AsyncRedis) -> None:
+    minute, clock = 60_000, [59_990]
+    budget = RateBudget(shared, "binance", "there", weight_limit_per_minute=LIMIT)
+    budget.follow(lambda: clock[0])
+    departed_in = budget.minute()
+    clock[0] = minute + 10
+    budget.note_headers(99, departed_in)
+
+    assert await taken(budget, Priority.REPORT) == 40
+
+
+async def test_minutes_are_those_of_the_exchanges_clock(shared: AsyncRedis, redis: Redis) -> None:
+    clock = [59_999]
+    budget, twin = (
+        RateBudget(one, "binance", "there", weight_limit_per_minute=LIMIT) for one in (shared, redis)
+    )
+    for one in (budget, twin):
+        one.follow(lambda: clock[0])
+    assert await taken(budget, Priority.REPORT) == 40
+    with pytest.raises(Throttled) as refused:
+        await twin.acquire(1, Priority.REPORT)
+    assert refused.value.retry_after_seconds == 0.001
+    clock[0] = 60_000
+    assert await taken(twin, Priority.REPORT) == 40
 
 
 async def test_one_throttled_process_stops_every_process_of_the_address(
@@ -126,6 +212,30 @@ async def test_an_order_without_weight_asks_only_whether_the_address_is_stopped(
     assert redis.info("stats")["total_commands_processed"] - commands < 3
 
 
+async def test_a_stop_reaches_the_orders_of_other_processes_within_a_twentieth_of_a_second(
+    budget: RateBudget, redis: Redis
+) -> None:
+    twin = RateBudget(redis, "binance", "here", weight_limit_per_minute=LIMIT)
+    await budget.acquire(0, Priority.EXIT, is_order=True)
+    await twin.note_retry_after(30)
+    await asyncio.sleep(0.05)
+
+    with pytest.raises(Throttled):
+        await budget.acquire(0, Priority.EXIT, is_order=True)
+
+
+async def test_what_was_taken_ahead_is_not_asked_for_again_and_only_once() -> None:
+    with already_taken():
+        together = await asyncio.gather(*(spent() for _ in range(3)))
+        assert together == [True] * 3
+        assert [spend_taken(), spend_taken()] == [True, False]
+    assert not spend_taken()
+
+
+async def spent() -> bool:
+    return spend_taken()
+
+
 async def test_without_redis_what_protects_goes_out_and_what_risks_does_not() -> None:
     gone = AsyncRedis.from_url("redis://127.0.0.1:1/0")
     budget = RateBudget(gone, "binance")
@@ -137,6 +247,20 @@ async def test_without_redis_what_protects_goes_out_and_what_risks_does_not() ->
             await budget.acquire(5, wanted)
         assert refused.value.code == "BUDGET_UNREACHABLE"
     await budget.note_retry_after(1)
+    await gone.aclose()
+
+
+async def test_a_process_that_was_told_to_be_silent_is_silent_without_redis_too() -> None:
+    gone = AsyncRedis.from_url("redis://127.0.0.1:1/0")
+    budget = RateBudget(gone, "binance")
+    await budget.note_retry_after(0.2)
+
+    for weight in (0, 5):
+        with pytest.raises(Throttled) as stopped:
+            await budget.acquire(weight, Priority.EXIT, is_order=True)
+        assert stopped.value.code == "STOPPED"
+    await asyncio.sleep(0.2)
+    await budget.acquire(5, Priority.EXIT, is_order=True)
     await gone.aclose()
 
 

@@ -99,6 +99,7 @@ async def test_a_clone_costs_about_a_kilobyte_not_a_client(
         "options",
         "tokenBucket",
         "throttler",
+        "order_rate",
         "headers",
         "last_request_headers",
         "last_request_body",
