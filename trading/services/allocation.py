@@ -256,9 +256,12 @@ def _offer_again(decision_id: int, allocation_ids: Sequence[int], now: datetime)
     with transaction.atomic():
         if Decision.objects.select_for_update().get(pk=decision_id).stopped_code:
             return Bells()  # stopped between the look and the lock
-        shares = Allocation.objects.select_for_update(of=("self",)).filter(pk__in=allocation_ids)
-        by_account = {share.account_id: share for share in shares.prefetch_related("orders")}
-        scene = load_scene(decision, seen, _held_accounts(list(by_account)), now)
+        shares = Allocation.objects.filter(pk__in=allocation_ids)
+        # Accounts before shares, as whoever records an answer holds them.
+        accounts = _held_accounts(list(shares.values_list("account_id", flat=True)))
+        held = shares.select_for_update(of=("self",)).order_by("pk").prefetch_related("orders")
+        by_account = {share.account_id: share for share in held}
+        scene = load_scene(decision, seen, accounts, now)
         offers = [
             found
             for account in scene.accounts

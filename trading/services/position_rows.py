@@ -18,6 +18,12 @@ def lock_accounts(account_ids: Iterable[int]) -> dict[int, Account]:
     return {account.pk: account for account in rows.order_by("pk")}
 
 
+def hold_accounts(account_ids: Iterable[int]) -> None:
+    """As `lock_accounts`, for whoever needs the locks and not the rows."""
+    rows = Account.objects.select_for_update(no_key=True).filter(pk__in=set(account_ids))
+    list(rows.order_by("pk").values_list("pk"))
+
+
 def lock_many(position_ids: Iterable[int]) -> list[Position]:
     """The newest rows, locked after their accounts and in order, as fills lock: none waits for ever."""
     wanted = set(position_ids)

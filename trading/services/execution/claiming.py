@@ -5,14 +5,25 @@ from datetime import datetime, timedelta
 from statistics import median_low
 from uuid import UUID, uuid4
 
+from django.db import transaction
 from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
 from trading.domain.states import ExpireCode, OrderPurpose, OrderStatus, SkipCode
-from trading.models import Order
+from trading.models import Decision, Order, Position
 from trading.services import halts
 
 LEASE = timedelta(seconds=20)
+
+
+def take(order_ids: Sequence[int], now: datetime) -> tuple[list[Order], list[Order]]:
+    """Claim what may be sent and commit it SUBMITTED: the orders to send now, and those ended unsent.
+
+    One commit before the network: until it, whoever dies leaves the rows as they were.
+    """
+    with transaction.atomic():
+        sendable, ended = drop_unsendable(claim(order_ids), now)
+        return mark_submitted(sendable), ended
 
 
 def claim(order_ids: Sequence[int]) -> list[Order]:
@@ -23,7 +34,7 @@ def claim(order_ids: Sequence[int]) -> list[Order]:
     Order.objects.filter(free & ripe, pk__in=order_ids).update(
         status=OrderStatus.CLAIMED, claimed_by=token, lease_until=wall + LEASE, fence=F("fence") + 1
     )
-    return _held(token, OrderStatus.CLAIMED)
+    return _held(token)
 
 
 def drop_unsendable(orders: Sequence[Order], now: datetime) -> tuple[list[Order], list[Order]]:
@@ -56,25 +67,40 @@ def mark_submitted(orders: Sequence[Order]) -> list[Order]:
         return []
     token, wall = orders[0].claimed_by, timezone.now()
     offset_ms = median_low(order.account.clock_offset_ms for order in orders)
-    Order.objects.filter(
-        pk__in=[order.pk for order in orders], claimed_by=token, status=OrderStatus.CLAIMED
-    ).update(
-        status=OrderStatus.SUBMITTED,
-        request_timestamp_ms=int(wall.timestamp() * 1000) + offset_ms,
-        submitted_at=wall,
-        lease_until=wall + LEASE,
-        due_at=wall + LEASE,
-    )
-    assert token is not None  # noqa: S101 -- claimed orders carry their claim
-    return _held(token, OrderStatus.SUBMITTED)
+    written = {
+        "status": OrderStatus.SUBMITTED,
+        "request_timestamp_ms": int(wall.timestamp() * 1000) + offset_ms,
+        "submitted_at": wall,
+        "lease_until": wall + LEASE,
+        "due_at": wall + LEASE,
+    }
+    ours = Order.objects.filter(pk__in=[order.pk for order in orders], claimed_by=token)
+    ours.filter(status=OrderStatus.CLAIMED).update(**written)
+    # What another owner took meanwhile, or a halt cancelled, is not ours to send.
+    still_ours = set(ours.filter(status=OrderStatus.SUBMITTED).order_by().values_list("pk", flat=True))
+    submitted = [order for order in orders if order.pk in still_ours]
+    for order in submitted:
+        for name, value in written.items():
+            setattr(order, name, value)
+    return submitted
 
 
-def _held(token: UUID, status: OrderStatus) -> list[Order]:
-    return list(
-        Order.objects.filter(claimed_by=token, status=status)
-        .select_related("account", "allocation__decision", "position")
+def _held(token: UUID) -> list[Order]:
+    """The orders of a claim. A decision and a halt's scope are read once, not once for each account."""
+    orders = list(
+        Order.objects.filter(claimed_by=token, status=OrderStatus.CLAIMED)
+        .select_related("account", "allocation")
         .order_by("account_id", "pk")
     )
+    shares = [order.allocation for order in orders if order.allocation is not None]
+    decisions = Decision.objects.defer("candidates", "inputs").in_bulk({one.decision_id for one in shares})
+    for share in shares:
+        share.decision = decisions[share.decision_id]
+    held = Position.objects.in_bulk({order.position_id for order in orders if order.position_id is not None})
+    for order in orders:
+        if order.position_id is not None:
+            order.position = held[order.position_id]
+    return orders
 
 
 def _why_not(order: Order, board: halts.HaltBoard, now: datetime) -> str:

@@ -1,14 +1,13 @@
 """Recording: what an answer means for the order's row, its allocation, its position and its breaker."""
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from itertools import groupby
-from typing import Any
 
 import structlog
 from django.db import transaction
-from django.db.models import Case, DateTimeField, Field, PositiveIntegerField, Q, Value, When
-from django.db.models.functions import Coalesce
+from django.db.models import Q
 from django.utils import timezone
 
 from accounts.services import breakers
@@ -20,7 +19,9 @@ from trading.models import Allocation, Order
 from trading.services.bells import Bells
 from trading.services.execution.answers import Answer
 from trading.services.fills import Executions, record_executions, warm_market_table
-from trading.services.position_rows import lock_accounts
+from trading.services.position_rows import hold_accounts
+from trading.services.row_changes import change_rows
+from trading.services.shares import settle_shares
 
 log = structlog.get_logger(__name__)
 
@@ -40,9 +41,21 @@ STATUS_OF: dict[ReportStatus, OrderStatus] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """What the exchange said of one order. `answered_at` is the wall clock of its arrival.
+
+    `fills_known` says that every execution behind the report is already, or is about to be, a row.
+    """
+
+    order: Order
+    report: OrderReport
+    fills_known: bool = False
+    answered_at: datetime = field(default_factory=timezone.now)
+
+
 def record(answers: Sequence[Answer], now: datetime) -> Bells:
     """Write a chunk's answers in one transaction and return what is due next."""
-    bells = Bells()
     executions = [
         Executions(answer.order.account_id, Market(answer.order.market), answer.fills)
         for answer in answers
@@ -50,71 +63,128 @@ def record(answers: Sequence[Answer], now: datetime) -> Bells:
     ]
     for kind in {one.market for one in executions}:
         warm_market_table(kind)
+    bells = Bells()
     with transaction.atomic():
         # Accounts before orders, as whoever records executions does: the other way round is a deadlock.
-        lock_accounts(one.account_id for one in executions)
-        for is_entry_placed, run in groupby(answers, key=_is_entry_placed):
-            if is_entry_placed:
-                bells.add(_record_entries(list(run), now))
-            else:
-                for answer in run:
-                    bells.add(_record_one(answer, now))
+        hold_accounts(answer.order.account_id for answer in answers)
+        bells.add(apply_reports([_reported(answer) for answer in answers if answer.report], now))
+        breakers.note_successes(
+            [(one.order.account_id, one.order.symbol) for one in answers if _is_entry_placed(one)], now
+        )
+        for answer in answers:
+            if answer.error is not None:
+                bells.add(_record_error(answer.order, answer.error, now))
         if executions:
             bells.add(record_executions(executions, now))
+        settle_shares(_shares_of(answer.order for answer in answers), now)
     return bells
+
+
+def _shares_of(orders: Iterable[Order]) -> set[int]:
+    return {order.allocation_id for order in orders if order.allocation_id is not None}
 
 
 def _is_entry_placed(answer: Answer) -> bool:
     return answer.error is None and answer.order.purpose == OrderPurpose.ENTRY
 
 
-def apply_report(
-    order: Order,
-    report: OrderReport,
-    now: datetime,
-    *,
-    fills_known: bool = False,
-    answered_at: datetime | None = None,
-) -> Bells:
-    """Move the row to what the exchange says, by compare-and-set; a stale report changes nothing.
+def _reported(answer: Answer) -> Reported:
+    assert answer.report is not None  # noqa: S101 -- asked for those that have one
+    return Reported(answer.order, answer.report, fills_known=answer.has_all_fills, answered_at=answer.at)
 
-    `fills_known` says that every execution behind the report is already, or is about to be, a row;
-    `answered_at` is the wall clock of the report's arrival, now when not told.
-    """
-    answered_at = answered_at or timezone.now()
-    if not _move(order, report, now, fills_known=fills_known, answered_at=answered_at):
-        return Bells()
-    _note_acknowledgements([(order, answered_at)])
+
+def apply_report(order: Order, report: OrderReport, now: datetime, *, fills_known: bool = False) -> Bells:
+    """As `apply_reports` for one order; its row in memory is read again."""
+    bells = apply_reports([Reported(order, report, fills_known=fills_known)], now)
     order.refresh_from_db()
-    return due_after(order)
+    return bells
 
 
-def _move(
-    order: Order, report: OrderReport, now: datetime, *, fills_known: bool, answered_at: datetime
-) -> bool:
-    """The compare-and-set of `apply_report` alone; the row in memory stays as it was."""
-    status = STATUS_OF[report.status]
-    complete = fills_known or report.filled_quantity == 0
-    changes: dict[str, object] = {
-        "status": status,
-        **_exchange_ids(order, report),
-        "fills_complete": complete and status in TERMINAL,
-        "unknown_since": None,
-        "lease_until": None,
-        "due_at": _next_look(order, report, timezone.now(), complete=complete),
-        "message": report.reject_reason[:300],
-        # The first of two roads tells when; the row in memory may be older than both.
-        "acknowledged_at": Coalesce("acknowledged_at", Value(answered_at)),
-    }
-    if status in TERMINAL:
-        changes["finished_at"] = Coalesce("finished_at", Value(now))
-    if not Order.objects.filter(_may_become(status, report), pk=order.pk).update(**changes):
-        return False
-    if order.status != status:
-        log.info(
-            "order_moved", client_order_id=order.client_order_id, symbol=order.symbol, status=str(status)
+def apply_reports(told: Sequence[Reported], now: datetime) -> Bells:
+    """Move rows to what the exchange says, by compare-and-set; a stale report changes nothing.
+
+    Reports of one order are applied in the order given. The rows in memory stay as they were.
+    """
+    bells = Bells()
+    waiting = list(told)
+    while waiting:
+        turn: dict[int, Reported] = {}
+        for one in waiting:
+            turn.setdefault(one.order.pk, one)
+        waiting = [one for one in waiting if turn[one.order.pk] is not one]
+        bells.add(_apply_each_once(list(turn.values()), now))
+    return bells
+
+
+def _apply_each_once(told: Sequence[Reported], now: datetime) -> Bells:
+    moved: dict[int, Reported] = {}
+    for status, same in _by_status(told).items():
+        moved |= {one.order.pk: one for one in _move(status, same, now)}
+    in_order = [one for one in told if one.order.pk in moved]
+    _note_acknowledgements(in_order)
+    return _due_after_all([one.order for one in in_order])
+
+
+def _by_status(told: Sequence[Reported]) -> dict[OrderStatus, list[Reported]]:
+    found: dict[OrderStatus, list[Reported]] = defaultdict(list)
+    for one in told:
+        found[STATUS_OF[one.report.status]].append(one)
+    return found
+
+
+MOVED_COLUMNS = (
+    "exchange_order_id",
+    "triggered_order_id",
+    "fills_complete",
+    "due_at",
+    "message",
+    "acknowledged_at",
+)
+
+
+def _move(status: OrderStatus, told: Sequence[Reported], now: datetime) -> list[Reported]:
+    """The compare-and-set of many rows to one status, in one statement; those that moved."""
+    wall = timezone.now()
+    same: dict[str, object] = {"status": status, "unknown_since": None, "lease_until": None}
+    moved: set[int] = set()
+    for only, group in _movable(status, told):
+        rows = [_moved_row(one, status, now, wall) for one in group]
+        moved |= set(
+            change_rows(
+                Order,
+                [*MOVED_COLUMNS, "finished_at"] if status in TERMINAL else MOVED_COLUMNS,
+                rows,
+                same=same,
+                # The first of two roads tells when; the row in memory may be older than both.
+                first_stays=("acknowledged_at", "finished_at"),
+                only=only,
+            )
         )
-    return True
+    for one in told:
+        if one.order.pk in moved and one.order.status != status:
+            log.info(
+                "order_moved",
+                client_order_id=one.order.client_order_id,
+                symbol=one.order.symbol,
+                status=str(status),
+            )
+    return [one for one in told if one.order.pk in moved]
+
+
+def _moved_row(one: Reported, status: OrderStatus, now: datetime, wall: datetime) -> list[object]:
+    order, report = one.order, one.report
+    complete = one.fills_known or report.filled_quantity == 0
+    exchange_order_id, triggered_order_id = _exchange_ids(order, report)
+    row: list[object] = [
+        order.pk,
+        exchange_order_id,
+        triggered_order_id,
+        complete and status in TERMINAL,
+        _next_look(order, report, wall, complete=complete),
+        report.reject_reason[:300],
+        one.answered_at,
+    ]
+    return [*row, now] if status in TERMINAL else row
 
 
 def due_after(order: Order) -> Bells:
@@ -151,20 +221,6 @@ def end_unplaced(
     return bells
 
 
-def _record_entries(answers: Sequence[Answer], now: datetime) -> Bells:
-    """Entries that were taken: what one query can say of all of them is not asked of each."""
-    moved = [answer for answer in answers if _move_to_answer(answer, now)]
-    _note_acknowledgements([(answer.order, answer.at) for answer in moved])
-    bells = _due_after_all([answer.order for answer in moved])
-    breakers.note_successes([(answer.order.account_id, answer.order.symbol) for answer in answers], now)
-    return bells
-
-
-def _move_to_answer(answer: Answer, now: datetime) -> bool:
-    assert answer.report is not None  # noqa: S101 -- an answer is a report or an error
-    return _move(answer.order, answer.report, now, fills_known=answer.has_all_fills, answered_at=answer.at)
-
-
 def _due_after_all(orders: Sequence[Order]) -> Bells:
     """As `due_after`; an execution told by the stream may have given an order its position meanwhile."""
     given = dict(Order.objects.filter(pk__in=[order.pk for order in orders]).values_list("pk", "position_id"))
@@ -173,14 +229,6 @@ def _due_after_all(orders: Sequence[Order]) -> Bells:
         order.position_id = given[order.pk]
         bells.add(due_after(order))
     return bells
-
-
-def _record_one(answer: Answer, now: datetime) -> Bells:
-    order = answer.order
-    if answer.error is not None:
-        return _record_error(order, answer.error, now)
-    assert answer.report is not None  # noqa: S101 -- an answer is a report or an error
-    return apply_report(order, answer.report, now, fills_known=answer.has_all_fills, answered_at=answer.at)
 
 
 def _record_error(order: Order, error: GatewayError, now: datetime) -> Bells:
@@ -226,28 +274,29 @@ def _mark_unknown(order: Order, error: GatewayError) -> Bells:
     return bells
 
 
-def _may_become(status: OrderStatus, report: OrderReport) -> Q:
-    """The rows a report may move: an ended one goes back to being filled only for an execution it lacks."""
+def _movable(status: OrderStatus, told: Sequence[Reported]) -> Iterator[tuple[Q, list[Reported]]]:
+    """The rows a status may move, as conditions and what they are asked for.
+
+    An ended order goes back to being partly filled only for an execution that it lacks.
+    """
     before = predecessors(status)
     if status != OrderStatus.PARTIALLY_FILLED:
-        return Q(status__in=before | {status})
-    late = Q(status__in=before & TERMINAL, filled_quantity__lt=report.filled_quantity)
-    return Q(status__in=(before - TERMINAL) | {status}) | late
-
-
-def _note_acknowledgements(answered: Sequence[tuple[Order, datetime]]) -> None:
-    """Keep the first answer's arrival and its distance from the decision, both by the wall clock."""
-    arrivals = {
-        order.allocation.pk: (at, _latency_ms(order.allocation, at))
-        for order, at in answered
-        if order.allocation is not None and order.allocation.acknowledged_at is None
-    }
-    if not arrivals:
+        yield Q(status__in=before | {status}), list(told)
         return
-    Allocation.objects.filter(pk__in=arrivals, acknowledged_at__isnull=True).update(
-        acknowledged_at=_by_key({pk: at for pk, (at, _) in arrivals.items()}, DateTimeField()),
-        latency_ms=_by_key({pk: ms for pk, (_, ms) in arrivals.items()}, PositiveIntegerField()),
-    )
+    for one in told:
+        late = Q(status__in=before & TERMINAL, filled_quantity__lt=one.report.filled_quantity)
+        yield Q(status__in=(before - TERMINAL) | {status}) | late, [one]
+
+
+def _note_acknowledgements(told: Sequence[Reported]) -> None:
+    """Keep the first answer's arrival and its distance from the decision, both by the wall clock."""
+    rows = [
+        (order.allocation.pk, one.answered_at, _latency_ms(order.allocation, one.answered_at))
+        for one in told
+        if (order := one.order).allocation is not None and order.allocation.acknowledged_at is None
+    ]
+    unanswered = Q(acknowledged_at__isnull=True)
+    change_rows(Allocation, ("acknowledged_at", "latency_ms"), rows, only=unanswered)
 
 
 def _latency_ms(allocation: Allocation, at: datetime) -> int:
@@ -255,21 +304,14 @@ def _latency_ms(allocation: Allocation, at: datetime) -> int:
     return max(0, round(since.total_seconds() * 1000))
 
 
-def _by_key(values: Mapping[int, object], column: "Field[Any, Any]") -> Case:
-    """One statement's value for each of many rows."""
-    return Case(
-        *(When(pk=pk, then=Value(value, column)) for pk, value in values.items()), output_field=column
-    )
-
-
-def _exchange_ids(order: Order, report: OrderReport) -> dict[str, str]:
-    """Where the report's id belongs: a stop that fired has a second id, in the ordinary store."""
+def _exchange_ids(order: Order, report: OrderReport) -> tuple[str, str]:
+    """Its own id and the triggered one: a stop that fired has a second id, in the ordinary store."""
     if order.is_conditional and not report.is_conditional:
-        return {"triggered_order_id": report.exchange_order_id or order.triggered_order_id}
-    return {
-        "exchange_order_id": report.exchange_order_id or order.exchange_order_id,
-        "triggered_order_id": report.triggered_order_id or order.triggered_order_id,
-    }
+        return order.exchange_order_id, report.exchange_order_id or order.triggered_order_id
+    return (
+        report.exchange_order_id or order.exchange_order_id,
+        report.triggered_order_id or order.triggered_order_id,
+    )
 
 
 def _next_look(order: Order, report: OrderReport, wall: datetime, *, complete: bool) -> datetime | None:

@@ -16,6 +16,7 @@ from trading.services import circuit
 from trading.services.bells import Bells
 from trading.services.execution import claiming, recording
 from trading.services.execution.answers import Answer
+from trading.services.shares import settle_shares, settled_decisions
 
 log = structlog.get_logger(__name__)
 
@@ -32,11 +33,13 @@ PRIORITY_OF: dict[str, Priority] = {
 
 def submit(order_ids: Sequence[int], now: datetime) -> Bells:
     """Claim, send and record a chunk of orders. Twice is harmless: the second finds nothing to claim."""
-    sendable, ended = claiming.drop_unsendable(claiming.claim(order_ids), now)
-    submitted = claiming.mark_submitted(sendable)
+    submitted, ended = claiming.take(order_ids, now)
     answers = send_all(submitted)
     bells = recording.record(answers, now)
+    settle_shares({order.allocation_id for order in ended if order.allocation_id is not None}, now)
     bells.decisions.extend(_decisions_of(ended))
+    # A decision is rung when its last share has its end; until then every chunk would read all of it.
+    bells.decisions = settled_decisions(bells.decisions)
     refused = [answer.order for answer in answers if isinstance(answer.error, OrderRejected)]
     for decision_id in _decisions_of(refused):
         bells.add(circuit.stop_if_same_code(decision_id, now))

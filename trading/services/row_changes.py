@@ -1,0 +1,104 @@
+"""Many rows written in one statement, each with values of its own.
+
+An UPDATE for each row costs half a millisecond of this process, nearly all of it in building the query, and
+`bulk_update` builds a CASE for every value. A list of values joined to the table costs a hundredth of that,
+on Postgres and on SQLite alike.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from django.db import connections, router
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import CharField, Field, Model, Q
+
+
+def change_rows(
+    model: type[Model],
+    columns: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    *,
+    same: Mapping[str, object] | None = None,
+    first_stays: Sequence[str] = (),
+    only: Q | None = None,
+) -> list[int]:
+    """Set `columns` of many rows and return the ids of those that changed.
+
+    `rows` are the id and a value for each column; an id stands in one row only. `same` are further columns
+    with one value for all. A column of `first_stays` keeps what it holds and is only filled where it is
+    null. A row that `only` does not describe at the moment of the write stays as it is: the condition is
+    part of the statement, as in a compare-and-set. It may name columns of the model itself.
+
+    Rows are locked in no order: whoever may meet another writer locks their accounts first.
+    """
+    if not rows:
+        return []
+    connection = connections[router.db_for_write(model)]
+    fields = [_field(model, name) for name in columns]
+    fixed = {_field(model, name): value for name, value in (same or {}).items()}
+    table, key = connection.ops.quote_name(_table(model)), _key(model)
+    key_column = _column(key, connection)
+
+    listed: list[Any] = []
+    for row in rows:
+        listed.extend(
+            field.get_db_prep_save(value, connection)
+            for field, value in zip([key, *fields], row, strict=True)
+        )
+    one = f"({', '.join(['%s'] * (len(fields) + 1))})"
+    told = ", ".join(_column(field, connection) for field in [key, *fields])
+    assigned = [_assigned(field, table, connection, stays=field.name in first_stays) for field in fields]
+    assigned += [f"{_column(field, connection)} = %s" for field in fixed]
+    condition, asked = _condition(model, only, connection)
+    statement = (
+        f"WITH told ({told}) AS (VALUES {', '.join([one] * len(rows))}) "  # noqa: S608 -- names of our own models
+        f"UPDATE {table} SET {', '.join(assigned)} FROM told "
+        f"WHERE {table}.{key_column} = told.{key_column}{condition} "
+        f"RETURNING {table}.{key_column}"
+    )
+    values = [field.get_db_prep_save(value, connection) for field, value in fixed.items()]
+    with connection.cursor() as cursor:
+        cursor.execute(statement, [*listed, *values, *asked])
+        return [row[0] for row in cursor.fetchall()]
+
+
+def _table(model: type[Model]) -> str:
+    return model._meta.db_table  # noqa: SLF001 -- Django documents it
+
+
+def _key(model: type[Model]) -> "Field[Any, Any]":
+    key = model._meta.pk  # noqa: SLF001 -- as above
+    assert key is not None  # noqa: S101 -- every model of ours has one
+    return key
+
+
+def _field(model: type[Model], name: str) -> "Field[Any, Any]":
+    found = model._meta.get_field(name)  # noqa: SLF001 -- as above
+    assert isinstance(found, Field)  # noqa: S101 -- a relation from elsewhere is no column
+    return found
+
+
+def _column(field: "Field[Any, Any]", connection: BaseDatabaseWrapper) -> str:
+    assert field.column is not None  # noqa: S101 -- a field of a table has one
+    return str(connection.ops.quote_name(field.column))
+
+
+def _assigned(field: "Field[Any, Any]", table: str, connection: BaseDatabaseWrapper, *, stays: bool) -> str:
+    column = _column(field, connection)
+    value = f"told.{column}"
+    # Postgres takes a listed NULL for text; SQLite gives a value its column's type. Text itself is not cast:
+    # a cast would cut what is too long, where the column refuses it.
+    if connection.vendor == "postgresql" and not isinstance(field, CharField):
+        value = f"CAST({value} AS {field.db_type(connection)})"
+    return f"{column} = COALESCE({table}.{column}, {value})" if stays else f"{column} = {value}"
+
+
+def _condition(
+    model: type[Model], only: Q | None, connection: BaseDatabaseWrapper
+) -> tuple[str, Sequence[Any]]:
+    """The words and values of a condition as Django says it for this database."""
+    if only is None:
+        return "", ()
+    query = model._base_manager.filter(only).query  # noqa: SLF001 -- as above
+    words, values = query.get_compiler(connection=connection).compile(query.where)
+    return f" AND ({words})", values
