@@ -45,7 +45,7 @@ def test_without_the_claim_the_same_entry_is_placed_twice_and_the_oracle_tells(
     exchange: PaperExchange,
 ) -> None:
     order = an_entry()
-    (sent,) = claiming.mark_submitted(claiming.claim([order.pk]))
+    (sent,) = claiming.mark_submitted(claiming.claim([order.pk]), now())
     for _ in range(2):  # what two workers would do that do not claim
         sending.send_all([sent])
     assert len(ledger_of(exchange, order.account, "FILL")) >= 2

@@ -23,7 +23,7 @@ def take(order_ids: Sequence[int], now: datetime) -> tuple[list[Order], list[Ord
     """
     with transaction.atomic():
         sendable, ended = drop_unsendable(claim(order_ids), now)
-        return mark_submitted(sendable), ended
+        return mark_submitted(sendable, now), ended
 
 
 def claim(order_ids: Sequence[int]) -> list[Order]:
@@ -57,15 +57,20 @@ def drop_unsendable(orders: Sequence[Order], now: datetime) -> tuple[list[Order]
     return sendable, ended
 
 
-def mark_submitted(orders: Sequence[Order]) -> list[Order]:
+def mark_submitted(orders: Sequence[Order], now: datetime) -> list[Order]:
     """Commit SUBMITTED and the timestamp the requests will carry; returns the orders still ours to send.
 
+    `now` is the moment of the claim: a sender that was paused since then is as much later, and sends no
+    entry past its deadline and nothing whose lease is over.
     The timestamp is the exchange's time as we know it. A sender that is paused after this line sends a
     request the exchange refuses as too old; that is the only fence there.
     """
     if not orders:
         return []
     token, wall = orders[0].claimed_by, timezone.now()
+    assert orders[0].lease_until is not None  # noqa: S101 -- claimed orders carry their lease
+    late_by = wall - (orders[0].lease_until - LEASE)
+    in_time = Q(deadline_at=None) | Q(deadline_at__gte=now + late_by)
     offset_ms = median_low(order.account.clock_offset_ms for order in orders)
     written = {
         "status": OrderStatus.SUBMITTED,
@@ -75,7 +80,7 @@ def mark_submitted(orders: Sequence[Order]) -> list[Order]:
         "due_at": wall + LEASE,
     }
     ours = Order.objects.filter(pk__in=[order.pk for order in orders], claimed_by=token)
-    ours.filter(status=OrderStatus.CLAIMED).update(**written)
+    ours.filter(in_time, status=OrderStatus.CLAIMED, lease_until__gt=wall).update(**written)
     # What another owner took meanwhile, or a halt cancelled, is not ours to send.
     still_ours = set(ours.filter(status=OrderStatus.SUBMITTED).order_by().values_list("pk", flat=True))
     submitted = [order for order in orders if order.pk in still_ours]

@@ -29,6 +29,9 @@ FIRST_LOOK = timedelta(milliseconds=300)
 FILLS_LOOK = timedelta(seconds=1)
 SHORTEST_WAIT_SECONDS = 0.25
 
+PROVEN = frozenset({OrderStatus.ACKNOWLEDGED, OrderStatus.PARTIALLY_FILLED})
+"""An order in one of these was seen at the exchange."""
+
 STATUS_OF: dict[ReportStatus, OrderStatus] = {
     ReportStatus.NEW: OrderStatus.ACKNOWLEDGED,
     ReportStatus.PARTIALLY_FILLED: OrderStatus.PARTIALLY_FILLED,
@@ -201,7 +204,11 @@ def end_unplaced(
     order: Order, status: OrderStatus, code: str, message: str, now: datetime, *, offer_on: bool
 ) -> Bells:
     """End an order that certainly is not at the exchange; `offer_on` lets another attempt take its share."""
-    ended = Order.objects.filter(pk=order.pk, status__in=predecessors(status)).update(
+    # What the exchange acknowledged, or executed in part, is there, whoever says otherwise; and what a later
+    # owner of the same id has sent is none of ours.
+    ended = Order.objects.filter(
+        pk=order.pk, fence=order.fence, status__in=predecessors(status) - PROVEN, filled_quantity=0
+    ).update(
         status=status,
         code=code,
         message=message[:300],
@@ -245,7 +252,7 @@ def _record_error(order: Order, error: GatewayError, now: datetime) -> Bells:
 def _put_back(order: Order, error: Throttled) -> Bells:
     """Let the same id go again after the wait the exchange asked for: it was definitely refused."""
     wait = max(error.retry_after_seconds, SHORTEST_WAIT_SECONDS)
-    Order.objects.filter(pk=order.pk, claimed_by=order.claimed_by, status=OrderStatus.SUBMITTED).update(
+    Order.objects.filter(pk=order.pk, fence=order.fence, status=OrderStatus.SUBMITTED).update(
         status=OrderStatus.PENDING,
         code=error.code,
         lease_until=None,
@@ -258,7 +265,7 @@ def _put_back(order: Order, error: Throttled) -> Bells:
 
 def _mark_unknown(order: Order, error: GatewayError) -> Bells:
     wall = timezone.now()
-    marked = Order.objects.filter(pk=order.pk, status=OrderStatus.SUBMITTED).update(
+    marked = Order.objects.filter(pk=order.pk, fence=order.fence, status=OrderStatus.SUBMITTED).update(
         status=OrderStatus.UNKNOWN,
         code=error.code,
         message=error.message[:300],

@@ -1,8 +1,7 @@
 """Looking up: the only step after an unclear answer, and the way rows learn what streams did not tell.
 
-Absence is concluded only after three successful looks in both stores over the receive window plus 5 s,
-with no foreign execution on the symbol meanwhile. A full close is the one exception: reduce-only, it may be
-tried again after one look and one read of the position, for it can close nothing twice.
+Absence is proven by the rule of `absence`. A full close is the one exception: reduce-only, it may be tried
+again after one look and one read of the position, for it can close nothing twice.
 """
 
 from collections.abc import Sequence
@@ -11,7 +10,6 @@ from datetime import datetime, timedelta
 
 import structlog
 from django.db import transaction
-from django.db.models import F
 from django.utils import timezone
 
 from accounts.services.gateways import gateway_for
@@ -22,29 +20,26 @@ from exchange.errors import GatewayError
 from exchange.loop import IoLoop
 from exchange.port import ExchangeGateway, FillReport, Market, OrderReport, ReportStatus
 from trading.domain.states import ExpireCode, OrderPurpose, OrderStatus
-from trading.models import Fill, Order
+from trading.models import Order
 from trading.services import pictures
 from trading.services.bells import Bells
-from trading.services.execution import recording
+from trading.services.execution import absence, recording
 from trading.services.fills import record_fills, warm_market_table
 from trading.services.position_rows import lock_accounts
 
 log = structlog.get_logger(__name__)
 
 BACK_OFF_SECONDS = (0.3, 1.0, 2.0, 4.0, 5.0)
-LOOKS_FOR_ABSENCE = 3
-ABSENCE_SPAN = timedelta(seconds=10)
 ALARM_AFTER = timedelta(seconds=60)
 LOOK_SECONDS = 15.0
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One successful look in both stores: what was found, its executions, and whether strangers traded."""
+    """One successful look in both stores: what was found, and its executions."""
 
     report: OrderReport | None
     fills: Sequence[FillReport] = ()
-    unexplained: Sequence[FillReport] = ()
     is_position_open: bool = False
 
 
@@ -82,20 +77,29 @@ def _rows(order_ids: Sequence[int], statuses: frozenset[OrderStatus]) -> list[Or
 
 
 def _look_at(orders: Sequence[Order], now: datetime) -> Bells:
+    bells = Bells()
     looking: list[tuple[Order, ExchangeGateway]] = []
     for order in orders:
         try:
             looking.append((order, gateway_for(order.account, Market(order.market))))
         except GatewayError as error:
-            _postpone(order, error)
+            bells.add(_postpone(order, error))
+    asked_at = timezone.now()
     looks = IoLoop.current().run_all([_look(order, gateway) for order, gateway in looking], LOOK_SECONDS)
-    bells = Bells()
-    for (order, _), look in zip(looking, looks, strict=True):
-        if isinstance(look, Look):
-            bells.add(_conclude(order, look, now))
-        else:
+    absent: list[tuple[Order, ExchangeGateway]] = []
+    for (order, gateway), look in zip(looking, looks, strict=True):
+        if not isinstance(look, Look):
             bells.add(_postpone(order, look))
-    return bells
+        elif look.report is not None:
+            bells.add(_apply(order, look.report, look.fills, now))
+        elif order.status != OrderStatus.UNKNOWN:
+            bells.add(_rest(order))
+        elif absence.count_look(order, _back_off(order.looks + 1)):
+            if look.is_position_open:  # sent again, a full close cannot close more than is there
+                bells.add(_end_absent(order, now))
+            else:
+                absent.append((order, gateway))
+    return bells.add(_conclude(absent, asked_at, now))
 
 
 async def _look(order: Order, gateway: ExchangeGateway) -> Look:
@@ -113,11 +117,7 @@ async def _look_in_both(order: Order, gateway: ExchangeGateway) -> Look:
         report = await _follow(order, gateway, report)
     if report is not None:
         return Look(report, await _fills(order, gateway, report))
-    if order.status != OrderStatus.UNKNOWN:
-        return Look(None)
-    since = order.submitted_at or timezone.now() - ABSENCE_SPAN
-    strangers = await gateway.fetch_fills(order.symbol, since=since - timedelta(seconds=1))
-    return Look(None, unexplained=strangers, is_position_open=await _is_open(order, gateway))
+    return Look(None, is_position_open=await _is_open(order, gateway))
 
 
 async def _follow(order: Order, gateway: ExchangeGateway, fired: OrderReport) -> OrderReport:
@@ -135,24 +135,22 @@ async def _fills(order: Order, gateway: ExchangeGateway, report: OrderReport) ->
 
 
 async def _is_open(order: Order, gateway: ExchangeGateway) -> bool:
-    if order.position is None or not _is_full_close(order):
+    if order.status != OrderStatus.UNKNOWN or order.position is None or not _is_full_close(order):
         return False
     return pictures.our_share(await gateway.fetch_positions(), order.position) > 0
 
 
-def _conclude(order: Order, look: Look, now: datetime) -> Bells:
-    if look.report is None:
-        return _note_absence(order, look, now) if order.status == OrderStatus.UNKNOWN else _rest(order)
-    filled = sum(fill.quantity for fill in look.fills) + (order.filled_quantity if not look.fills else 0)
-    known = filled >= look.report.filled_quantity
-    if look.fills:
+def _apply(order: Order, report: OrderReport, fills: Sequence[FillReport], now: datetime) -> Bells:
+    filled = sum(fill.quantity for fill in fills) + (order.filled_quantity if not fills else 0)
+    known = filled >= report.filled_quantity
+    if fills:
         warm_market_table(Market(order.market))
     # One commit: an order whose fills count as known, and are not, is never read again.
     with transaction.atomic():
-        lock_accounts([order.account_id] if look.fills else [])
-        bells = recording.apply_report(order, look.report, now, fills_known=known)
-        if look.fills:
-            bells.add(record_fills(order.account, Market(order.market), look.fills, now))
+        lock_accounts([order.account_id] if fills else [])
+        bells = recording.apply_report(order, report, now, fills_known=known)
+        if fills:
+            bells.add(record_fills(order.account, Market(order.market), fills, now))
     clear_alert(f"unknown:{order.client_order_id}", now=now)
     return bells
 
@@ -160,29 +158,31 @@ def _conclude(order: Order, look: Look, now: datetime) -> Bells:
 def _rest(order: Order) -> Bells:
     """One look without an acknowledged order proves nothing; look again later.
 
-    A stop is no longer counted on as seen: only a list that shows it protects its position again.
+    A stop that nobody finds must not count as protection either: its position is looked at at once.
     """
     Order.objects.filter(pk=order.pk).update(due_at=timezone.now() + timedelta(seconds=5), is_seen=False)
     return Bells(positions=[order.position_id] if order.position_id else [])
 
 
-def _note_absence(order: Order, look: Look, now: datetime) -> Bells:
-    wall = timezone.now()
-    looks = order.looks + 1
-    first = order.first_look_at or wall
-    Order.objects.filter(pk=order.pk, status=OrderStatus.UNKNOWN).update(
-        looks=F("looks") + 1, first_look_at=first, due_at=wall + _back_off(looks)
-    )
-    # Sent again, a full close cannot close more than is there.
-    if look.is_position_open or (
-        looks >= LOOKS_FOR_ABSENCE and wall - first >= ABSENCE_SPAN and not _has_unexplained(order, look)
-    ):
+def _conclude(absent: Sequence[tuple[Order, ExchangeGateway]], asked_at: datetime, now: datetime) -> Bells:
+    """End the attempts that are proven absent; the others are looked at again."""
+    bells = Bells()
+    for order, verdict in absence.judge(absent, asked_at, now):
+        if isinstance(verdict, OrderReport):
+            bells.add(_apply(order, verdict, (), now))
+        elif verdict:
+            bells.add(_end_absent(order, now))
+        else:
+            _alarm(order, timezone.now(), now)
+            bells.resolve.append(order.pk)
+    return bells
+
+
+def _end_absent(order: Order, now: datetime) -> Bells:
+    bells = recording.end_unplaced(order, OrderStatus.EXPIRED, ExpireCode.NOT_PLACED, "", now, offer_on=True)
+    if bells:
         clear_alert(f"unknown:{order.client_order_id}", now=now)
-        return recording.end_unplaced(
-            order, OrderStatus.EXPIRED, ExpireCode.NOT_PLACED, "", now, offer_on=True
-        )
-    _alarm(order, wall, now)
-    return Bells(resolve=[order.pk])
+    return bells
 
 
 def _is_full_close(order: Order) -> bool:
@@ -190,22 +190,6 @@ def _is_full_close(order: Order) -> bool:
     if order.purpose != OrderPurpose.EXIT or not (order.reduce_only or order.position_side):
         return False
     return order.position is not None and bool(order.position.closing_for)
-
-
-def _has_unexplained(order: Order, look: Look) -> bool:
-    """Whether somebody traded the symbol this way since the send: it may have been this very order."""
-    same_way = {fill.trade_id for fill in look.unexplained if fill.side == order.side}
-    if not same_way:
-        return False
-    known = set(
-        Fill.objects.filter(
-            account_id=order.account_id,
-            symbol=order.symbol,
-            market=order.market,
-            trade_id__in=same_way,
-        ).values_list("trade_id", flat=True)
-    )
-    return bool(same_way - known)
 
 
 def _postpone(order: Order, error: BaseException) -> Bells:

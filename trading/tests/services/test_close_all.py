@@ -33,7 +33,7 @@ def orphan_an_exit(position: Position, status: OrderStatus, paper: PaperExchange
     else:
         claimed = claiming.claim(exits)
         if status == OrderStatus.SUBMITTED:
-            claiming.mark_submitted(claimed)
+            claiming.mark_submitted(claimed, now())
     Order.objects.filter(pk__in=exits).update(lease_until=timezone.now(), due_at=None)
     assert [order.status for order in orders_of(position, OrderPurpose.EXIT)] == [status]
 

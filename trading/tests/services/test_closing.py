@@ -207,7 +207,7 @@ def test_an_exit_never_reaches_into_a_strangers_share(left: Decimal) -> None:
 def test_a_strangers_share_is_no_word_that_our_exit_never_arrived() -> None:
     position = beside_a_stranger(Decimal("0.020"))
     bells = request_close(position.pk, reason=CloseReason.MANUAL, now=now())
-    (order,) = claiming.mark_submitted(claiming.claim(bells.exits))
+    (order,) = claiming.mark_submitted(claiming.claim(bells.exits), now())
     lapse(order)
     sell_elsewhere(position, position.quantity)
     look_up(order)

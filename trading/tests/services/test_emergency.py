@@ -156,7 +156,7 @@ def test_an_account_proven_flat_is_read_again_once_something_is_open_there(
     if what == "position":
         a_position(flat, BTC)
     else:
-        claiming.mark_submitted(claiming.claim([an_entry(flat).pk]))
+        claiming.mark_submitted(claiming.claim([an_entry(flat).pk]), now())
     emergency.prove_flat(halt, now())
     assert halt.result["accounts"][flat.name]["residuals"] == [{"reason": "UNREACHABLE"}]
 
@@ -182,7 +182,7 @@ def test_a_close_the_exchange_refuses_is_a_residual_with_its_code(paper_exchange
 
 def test_an_entry_of_unknown_fate_keeps_flat_unproven(paper_exchange: PaperExchange) -> None:
     order = an_entry()
-    claiming.mark_submitted(claiming.claim([order.pk]))
+    claiming.mark_submitted(claiming.claim([order.pk]), now())
     halt = until_flat(raise_halt(f"account:{order.account.name}", "FLATTEN"), rounds=1)
     (residual,) = halt.result["accounts"][order.account.name]["residuals"]
     assert (residual["symbol"], residual["reason"]) == (BTC, "ENTRY_SUBMITTED")

@@ -306,7 +306,7 @@ def test_an_order_unknown_for_a_minute_is_an_alarm_that_ends_with_the_answer(
 def test_a_sender_that_is_gone_leaves_an_order_to_look_up(paper_exchange: PaperExchange) -> None:
     order = an_entry()
     (claimed,) = claiming.claim([order.pk])
-    claiming.mark_submitted([claimed])
+    claiming.mark_submitted([claimed], now())
     execution.resolve([order.pk], now())
     order.refresh_from_db()
     assert order.status == OrderStatus.SUBMITTED, "its sender may still be waiting for the answer"
@@ -318,7 +318,7 @@ def test_a_sender_that_is_gone_leaves_an_order_to_look_up(paper_exchange: PaperE
 def test_a_request_that_leaves_late_is_refused_by_the_exchange_itself(paper_exchange: PaperExchange) -> None:
     order = an_entry()
     (claimed,) = claiming.claim([order.pk])
-    (submitted,) = claiming.mark_submitted([claimed])
+    (submitted,) = claiming.mark_submitted([claimed], now())
     assert submitted.request_timestamp_ms is not None
     submitted.request_timestamp_ms -= 45_000
     (late,) = sending.send_all([submitted])
@@ -332,7 +332,7 @@ def test_a_late_refusal_does_not_revive_an_order_that_is_being_looked_up(
 ) -> None:
     order = an_entry()
     (claimed,) = claiming.claim([order.pk])
-    (submitted,) = claiming.mark_submitted([claimed])
+    (submitted,) = claiming.mark_submitted([claimed], now())
     lapse(order)
     look_up(order)
     submitted.request_timestamp_ms = 1
@@ -350,7 +350,7 @@ def test_a_claim_that_lapsed_is_taken_over_and_its_former_owner_sends_nothing(
     lapse(order)
     send(order)
     assert order.status == OrderStatus.FILLED
-    assert claiming.mark_submitted(former) == []
+    assert claiming.mark_submitted(former, now()) == []
     assert len(told_of(paper_exchange, order.account)) == 1
 
 
@@ -610,7 +610,7 @@ def test_a_look_that_dies_before_the_executions_are_rows_leaves_the_order_to_be_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     order = an_entry()
-    sending.send_all(claiming.mark_submitted(claiming.claim([order.pk])))
+    sending.send_all(claiming.mark_submitted(claiming.claim([order.pk]), now()))
     lapse(order)
     with monkeypatch.context() as patch:
         patch.setattr(resolving, "record_fills", dies)

@@ -158,7 +158,7 @@ def test_a_part_sold_elsewhere_is_booked_and_the_rest_stays_open() -> None:
 
 def test_what_an_order_in_flight_explains_is_left_to_the_order() -> None:
     order = an_entry()
-    sending.send_all(claiming.mark_submitted(claiming.claim([order.pk])))
+    sending.send_all(claiming.mark_submitted(claiming.claim([order.pk]), now()))
     assert len(held_there(order.account)) == 1
     assert not audit(order.account)
     assert not Position.objects.filter(account=order.account).exists()

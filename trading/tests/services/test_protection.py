@@ -336,7 +336,7 @@ def test_a_stop_no_list_shows_and_no_lookup_knows_is_doubted_and_another_is_plac
 
 def test_a_fill_found_late_gets_its_stop_before_anybody_closes_it() -> None:
     order = an_entry()
-    sending.send_all(claiming.mark_submitted(claiming.claim([order.pk])))
+    sending.send_all(claiming.mark_submitted(claiming.claim([order.pk]), now()))
     lapse(order)
     bells = look_up(order)
     Position.objects.update(unprotected_since=now() - timedelta(seconds=21))

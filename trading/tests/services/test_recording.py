@@ -32,7 +32,7 @@ def submitted(count: int) -> list[Order]:
     """Entries of one decision over so many accounts, as they are right before their answers arrive."""
     decision = a_decision()
     entries = [an_entry(one, share=a_share(decision, one)) for one in fit_accounts(count)]
-    return claiming.mark_submitted(claiming.claim([entry.pk for entry in entries]))
+    return claiming.mark_submitted(claiming.claim([entry.pk for entry in entries]), now())
 
 
 def taken(order: Order, number: int, after_ms: int) -> Answer:
@@ -116,7 +116,9 @@ def test_a_further_taken_entry_costs_no_further_statement() -> None:
 def test_an_audit_and_a_chunk_of_answers_never_deadlock(monkeypatch: pytest.MonkeyPatch) -> None:
     low, high = sorted(fit_accounts(2), key=lambda account: account.pk)
     entries = [an_entry(low), an_entry(high)]
-    answers = sending.send_all(claiming.mark_submitted(claiming.claim([entry.pk for entry in entries])))
+    answers = sending.send_all(
+        claiming.mark_submitted(claiming.claim([entry.pk for entry in entries]), now())
+    )
     real, is_writing = balances._write_money, threading.Event()
 
     def slowly(account: Account, picture: Picture) -> None:

@@ -35,7 +35,7 @@ def apply(account: Account, *events: UserEvent, at: Any = None) -> Bells:
 
 def left_unrecorded(order: Order) -> tuple[OrderReport, Sequence[FillReport]]:
     """Send the order and forget the answer: the exchange has it, our row is SUBMITTED."""
-    submitted = claiming.mark_submitted(claiming.claim([order.pk]))
+    submitted = claiming.mark_submitted(claiming.claim([order.pk]), now())
     (answer,) = sending.send_all(submitted)
     assert answer.report is not None
     return answer.report, answer.fills
@@ -84,7 +84,7 @@ def test_an_event_applied_twice_changes_nothing_the_second_time() -> None:
 def test_the_answer_that_comes_after_the_stream_changes_nothing() -> None:
     order = an_entry()
     (claimed,) = claiming.claim([order.pk])
-    submitted = claiming.mark_submitted([claimed])
+    submitted = claiming.mark_submitted([claimed], now())
     (answer,) = sending.send_all(submitted)
     assert answer.report is not None
     apply(order.account, told_by_stream(order, answer.report, answer.fills[0]))
