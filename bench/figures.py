@@ -28,30 +28,41 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One measured number; `floor` is what the same work costs without the desk, in the same unit."""
+    """One measured number; `floor` is what the same work costs without the desk, in the same unit.
+
+    A value of None is a figure that was not measured, and the note says why.
+    """
 
     name: str
-    value: float
+    value: float | None
     unit: str
     floor: float | None = None
     bound: Bound | None = None
+    note: str = ""
 
     @property
     def ratio(self) -> float | None:
         """The value in floors."""
-        return self.value / self.floor if self.floor else None
+        return self.value / self.floor if self.floor and self.value is not None else None
+
+    @property
+    def is_bound_met(self) -> bool | None:
+        """Whether the bound holds; None without one, or without a value."""
+        if self.bound is None or self.value is None:
+            return None
+        return self.bound.is_met(self.value, self.ratio)
 
     def as_json(self) -> str:
         """The figure as one line."""
-        ratio = self.ratio
         told = {
             "name": self.name,
             "value": _short(self.value),
             "unit": self.unit,
-            "floor": None if self.floor is None else _short(self.floor),
-            "ratio": None if ratio is None else _short(ratio),
+            "floor": _short(self.floor),
+            "ratio": _short(self.ratio),
             "bound": None if self.bound is None else str(self.bound),
-            "bound_met": None if self.bound is None else self.bound.is_met(self.value, ratio),
+            "bound_met": self.is_bound_met,
+            "note": self.note or None,
         }
         return json.dumps(told)
 
@@ -68,6 +79,6 @@ def middle(values: Sequence[float]) -> float:
     return median(values)
 
 
-def _short(number: float) -> float:
+def _short(number: float | None) -> float | None:
     """Four figures: no measurement here is better than that."""
-    return float(f"{number:.4g}")
+    return None if number is None else float(f"{number:.4g}")

@@ -71,9 +71,7 @@ def _one_round(accounts: list[Account]) -> tuple[float, float, float]:
 
 def _decision(accounts: list[Account]) -> Decision:
     """A decision at the mark of this moment; accounts beyond those measured are paused."""
-    rows.freshen()
-    Account.objects.update(is_enabled=True)
-    Account.objects.exclude(pk__in=[one.pk for one in accounts]).update(is_enabled=False)
+    rows.pause_all_but(accounts)
     now = settings.CLOCK.now()
     mark = market.marks([SYMBOL], now)[SYMBOL].mark_price
     decision = rows.a_decision(mark)

@@ -7,13 +7,15 @@ from uuid import uuid4
 from django.conf import settings
 from django.db import connection, transaction
 
-from accounts.models import Account, Breaker, Health, SymbolSetting
+from accounts.models import Account, Breaker, Executor, Health, SymbolSetting
 from accounts.services.registry import create_paper_accounts
 from bench.orders import BASE, PRICE, QUANTITY, SYMBOL
-from exchange.port import Market, OrderSide
+from exchange.marks import MarkBoard
+from exchange.port import Market, MarkPrice, OrderSide
 from trading.domain.states import AllocationOutcome, DecisionStatus
 from trading.models import Allocation, Decision, Fill, Order, Position, PositionEvent, Signal, SignalSource
 from trading.services.orders import new_entry
+from trading.services.valkey import valkey
 
 WALLET = Decimal(10_000)
 OF_A_ROUND = (PositionEvent, Fill, Order, Position, Allocation, Decision, Signal, Breaker)
@@ -38,6 +40,8 @@ def fit_accounts(count: int) -> list[Account]:
         spot_wallet=WALLET,
         spot_available=WALLET,
     )
+    # No second road: what is not at the exchange is told as such instead of being bought on the spot market.
+    Executor.objects.filter(market=Market.SPOT).update(is_enabled=False)
     accounts = list(Account.objects.order_by("pk"))
     SymbolSetting.objects.bulk_create(
         [
@@ -53,6 +57,20 @@ def freshen() -> None:
     """Let every account's picture be of this moment, as the streams would keep it."""
     now = settings.CLOCK.now()
     Account.objects.update(fresh_at=now, balances_at=now)
+
+
+def pause_all_but(accounts: list[Account]) -> None:
+    """Let a decision reach these accounts only, their pictures of this moment."""
+    freshen()
+    Account.objects.filter(is_enabled=False).update(is_enabled=True)
+    Account.objects.exclude(pk__in=[one.pk for one in accounts]).update(is_enabled=False)
+
+
+def publish_mark(price: Decimal = Decimal(PRICE)) -> None:
+    """Put the symbol's mark on the board, as the watcher does each second."""
+    now = settings.CLOCK.now()
+    mark = MarkPrice(SYMBOL, price, now, Decimal("0.0001"), now + timedelta(hours=4))
+    MarkBoard(valkey()).publish([mark])
 
 
 def a_signal(price: Decimal = Decimal(PRICE)) -> Signal:

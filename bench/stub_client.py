@@ -9,12 +9,20 @@ from urllib.parse import urlsplit
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What came to the stub since the round began; times are its wall clock in ms."""
+    """What came to the stub since the round began.
+
+    Times are its wall clock in ms; `unclear_taken` and `unclear_refused` name the placements whose answer was
+    lost, by client id; `listeners` is how many accounts are listened to.
+    """
 
     placed: int
     distinct: int
     first_ms: float
     last_ms: float
+    cpu_seconds: float
+    unclear_taken: list[str]
+    unclear_refused: list[str]
+    listeners: int
 
 
 class StubClient:
@@ -23,9 +31,9 @@ class StubClient:
     def __init__(self, url: str) -> None:
         self._place = urlsplit(url).netloc
 
-    def reset(self, *, fills: bool) -> None:
-        """Begin a round, with or without fills."""
-        self._ask("POST", f"/bench/reset?fills={int(fills)}")
+    def reset(self, *, fills: bool, unclear_percent: int = 0) -> None:
+        """Begin a round, with or without fills, losing the answers of so many percent of the placements."""
+        self._ask("POST", f"/bench/reset?fills={int(fills)}&unclear={unclear_percent}")
 
     def counts(self) -> Counts:
         """What came since."""

@@ -1,3 +1,4 @@
+import asyncio
 import json
 import os
 import subprocess
@@ -5,22 +6,36 @@ import sys
 from decimal import Decimal
 from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
 
+import aiohttp
 import pytest
 
 from bench.paper_load import MARKET, STOP, _tradable
 from bench.stage import ROOT, Stage, wait_for_port
 from bench.stub_client import StubClient
 
-FIELDS = ["name", "value", "unit", "floor", "ratio", "bound", "bound_met"]
+FIELDS = ["name", "value", "unit", "floor", "ratio", "bound", "bound_met", "note"]
+
+
+ORDER = (
+    "symbol=BTCUSDT&side=BUY&quantity=0.010&price=95000&newClientOrderId={}&timestamp=1700000000000&signature="
+    + "0" * 64
+)
+
+
+def ask(port: int, method: str, path: str, body: str = "", key: str = "") -> tuple[int, Any]:
+    connection = HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.request(method, path, body, {"X-MBX-APIKEY": key})
+    answer = connection.getresponse()
+    told = json.loads(answer.read())
+    connection.close()
+    return answer.status, told
 
 
 def place(port: int, client_id: str) -> None:
-    connection = HTTPConnection("127.0.0.1", port, timeout=10)
-    order = f"symbol=BTCUSDT&side=BUY&quantity=0.010&price=95000&newClientOrderId={client_id}"
-    connection.request("POST", "/fapi/v1/order", order)
-    assert json.loads(connection.getresponse().read())["clientOrderId"] == client_id
-    connection.close()
+    _, order = ask(port, "POST", "/fapi/v1/order", ORDER.format(client_id))
+    assert order["clientOrderId"] == client_id
 
 
 @pytest.mark.timeout(240)
@@ -37,10 +52,10 @@ def test_a_quick_run_measures_every_part_and_leaves_nothing_behind(tmp_path: Pat
     figures = [json.loads(line) for line in run.stdout.splitlines()]
     assert [list(figure) for figure in figures] == [FIELDS] * len(figures)
     assert {
-        "floor_bare_last_filled_20",
-        "floor_ccxt_last_filled_20",
-        "process_persisted_filled_20",
-        "workers_persisted_filled_20",
+        "floor_bare_last_20",
+        "floor_ccxt_last_20",
+        "sqlite_committed_to_persisted_by_ccxt_20",
+        "sqlite_asked_to_persisted_20",
         "allocate_20",
         "watch_tick_median_5000_positions_100_symbols",
         "paper_exchange_market_orders",
@@ -63,6 +78,54 @@ def test_the_stub_counts_placements_by_client_id_and_forgets_them_between_rounds
 
         assert (counted.placed, counted.distinct) == (3, 2)
         assert stub.counts().placed == 0
+
+
+def test_a_stub_that_loses_answers_has_taken_every_other_one_of_those_orders() -> None:
+    with Stage() as stage:
+        stage.start_stub(0)
+        stub = StubClient(stage.exchange_url)
+        stub.reset(fills=True, unclear_percent=50)
+        answers = [ask(stage.exchange_port, "POST", "/fapi/v1/order", ORDER.format(name)) for name in "abcd"]
+        looked = {
+            name: ask(stage.exchange_port, "GET", f"/fapi/v1/order?origClientOrderId={name}")
+            for name in "abcd"
+        }
+        counted = stub.counts()
+
+    assert [status for status, _ in answers] == [200, 408, 200, 408]
+    assert (counted.unclear_refused, counted.unclear_taken) == (["b"], ["d"])
+    assert {name: status for name, (status, _) in looked.items()} == {"a": 200, "b": 400, "c": 200, "d": 200}
+    assert looked["d"][1]["executedQty"] == "0.010"
+
+
+async def follow(url: str, key: str, port: int) -> dict[str, Any]:
+    """Listen to an account, place its order, and return what the stream said and the answer."""
+    async with (
+        aiohttp.ClientSession() as session,
+        session.ws_connect(f"{url}/private/ws?listenKey={key}") as ws,
+    ):
+        placed = await asyncio.to_thread(ask, port, "POST", "/fapi/v1/order", ORDER.format("mine"), key)
+        return {"event": await ws.receive_json(timeout=5), "answer": placed[1]}
+
+
+def test_who_listens_to_an_account_hears_of_the_execution_that_can_be_read() -> None:
+    with Stage() as stage:
+        stage.start_stub(0)
+        StubClient(stage.exchange_url).reset(fills=True)
+        status, key = ask(stage.exchange_port, "POST", "/fapi/v1/listenKey", "", "paper-0001")
+        told = asyncio.run(follow(stage.exchange_url, key["listenKey"], stage.exchange_port))
+        number = told["answer"]["orderId"]
+        _, read = ask(stage.exchange_port, "GET", f"/fapi/v1/userTrades?symbol=BTCUSDT&orderId={number}")
+
+    assert status == 200
+    order, [execution] = told["event"]["o"], read
+    assert (order["c"], order["i"], order["X"], order["l"]) == ("mine", number, "FILLED", "0.010")
+    assert (order["t"], order["L"], order["n"]) == (
+        execution["id"],
+        execution["price"],
+        execution["commission"],
+    )
+    assert "avgPrice" not in told["answer"]
 
 
 def test_a_stage_ends_its_programs_and_removes_its_place() -> None:

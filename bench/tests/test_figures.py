@@ -19,7 +19,14 @@ def test_a_figure_is_told_with_its_floor_its_ratio_and_whether_its_bound_holds()
         "ratio": 1.6,
         "bound": "<= 1.8 x floor",
         "bound_met": True,
+        "note": None,
     }
+
+
+def test_a_figure_that_was_not_measured_says_why_and_meets_no_bound() -> None:
+    skipped = told(Figure("last", None, "ms", 250.0, Bound(1.8, of_ratio=True), "no database"))
+    assert (skipped["value"], skipped["ratio"], skipped["bound_met"]) == (None, None, None)
+    assert skipped["note"] == "no database"
 
 
 def test_a_figure_without_floor_or_bound_says_so() -> None:

@@ -1,0 +1,88 @@
+"""The stub's answers, by method and path."""
+
+import json
+from collections.abc import Callable
+
+from bench.stub.book import UNCLEAR, Book, Order, Words
+from bench.stub.tables import Tables, wall_ms
+
+Answer = tuple[int, bytes]
+
+BALANCE = json.dumps(
+    {
+        "assets": [
+            {
+                "asset": "USDT",
+                "walletBalance": "10000",
+                "unrealizedProfit": "0",
+                "marginBalance": "10000",
+                "availableBalance": "10000",
+            }
+        ],
+        "positions": [],
+    }
+).encode()
+
+
+class Exchange:
+    """Everything but the wire: the book of the round, and who listens to which account."""
+
+    def __init__(self) -> None:
+        self.book = Book()
+        self.tables = Tables()
+        self.listeners: dict[bytes, Callable[[bytes], None]] = {}
+        self._routes: dict[tuple[bytes, bytes], Callable[[Words], Answer]] = {
+            (b"POST", b"/fapi/v1/algoOrder"): lambda words: (200, self.book.place_conditional(words)),
+            (b"GET", b"/fapi/v1/order"): self.book.look_up,
+            (b"GET", b"/fapi/v1/algoOrder"): self.book.look_up,
+            (b"GET", b"/fapi/v1/openOrders"): _nothing,
+            (b"GET", b"/fapi/v1/openAlgoOrders"): _nothing,
+            (b"GET", b"/fapi/v1/userTrades"): lambda words: (200, self.book.executions(words)),
+            (b"GET", b"/fapi/v3/positionRisk"): _nothing,
+            (b"GET", b"/fapi/v3/account"): lambda _: (200, BALANCE),
+            (b"PUT", b"/fapi/v1/listenKey"): lambda _: (200, b"{}"),
+            (b"GET", b"/fapi/v1/time"): _time,
+            (b"GET", b"/api/v3/time"): _time,
+            (b"GET", b"/fapi/v1/exchangeInfo"): lambda _: (200, self.tables.futures),
+            (b"GET", b"/api/v3/exchangeInfo"): lambda _: (200, self.tables.spot),
+            (b"GET", b"/fapi/v1/leverageBracket"): lambda _: (200, self.tables.brackets),
+            (b"GET", b"/fapi/v1/premiumIndex"): lambda _: (200, self.tables.marks()),
+            (b"GET", b"/fapi/v1/ticker/24hr"): lambda _: (200, self.tables.tickers()),
+            (b"GET", b"/fapi/v1/ticker/bookTicker"): lambda _: (200, self.tables.books()),
+            (b"GET", b"/fapi/v1/depth"): lambda words: (200, self.tables.depth(words[b"symbol"].decode())),
+            (b"GET", b"/fapi/v1/klines"): self._candles,
+            (b"GET", b"/bench/counts"): lambda _: (200, self._counts()),
+            (b"POST", b"/bench/reset"): self._reset,
+        }
+
+    def place(self, body: bytes) -> tuple[Answer, Order | None]:
+        """The answer to a placement, and the order when it was taken."""
+        order, is_answered = self.book.place(body)
+        answer = (200, order.answer()) if order is not None and is_answered else (408, UNCLEAR)
+        return answer, order
+
+    def answer(self, method: bytes, path: bytes, words: Words) -> Answer:
+        """Status and body of everything but a placement."""
+        route = self._routes.get((method, path))
+        return (404, b'{"code":-5000,"msg":"not spoken here"}') if route is None else route(words)
+
+    def _candles(self, words: Words) -> Answer:
+        symbol, interval = words[b"symbol"].decode(), words[b"interval"].decode()
+        return 200, self.tables.candles(symbol, interval, int(words.get(b"limit", b"500")))
+
+    def _counts(self) -> bytes:
+        return json.dumps({**self.book.counts(), "listeners": len(self.listeners)}).encode()
+
+    def _reset(self, words: Words) -> Answer:
+        self.book.clear(
+            is_filling=words.get(b"fills") == b"1", unclear_percent=int(words.get(b"unclear", b"0"))
+        )
+        return 200, b"{}"
+
+
+def _nothing(_words: Words) -> Answer:
+    return 200, b"[]"
+
+
+def _time(_words: Words) -> Answer:
+    return 200, b'{"serverTime":%d}' % wall_ms()
