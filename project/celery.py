@@ -13,7 +13,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
 
 TRACE_HEADER = "desk_trace"
 
-app = Celery("phalanx")
+app = Celery("phalanx", task_cls="project.poison:GuardedTask")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 # Of every thread, not only of the one that imported this: requests are answered in threads.

@@ -259,7 +259,7 @@ QUEUES = ("orders", "exits", "monitor", "default")
 CELERY_BROKER_URL = REDIS_URL
 CELERY_BROKER_TRANSPORT_OPTIONS = {
     "visibility_timeout": BROKER_VISIBILITY_SECONDS,  # the worst redelivery; the same in every process
-    "unacked_restore_interval": 5,
+    "unacked_restore_interval": min(5, BROKER_VISIBILITY_SECONDS / 5),
     "unacked_restore_throttle": 1,  # the default restores only every 100 s
     "socket_timeout": 5,  # without it a dead connection hangs the worker for ever
     "socket_connect_timeout": 3,
