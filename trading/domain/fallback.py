@@ -4,7 +4,9 @@ Only when the exchange certainly does not have the order, and only for what anot
 unknown is looked up, never offered again.
 """
 
-from trading.domain.states import DenyCode
+from trading.domain.states import DenyCode, ExpireCode, OrderStatus
+
+PRIMARY, SECONDARY = "primary", "secondary"
 
 CURABLE_DENIALS = frozenset(
     {
@@ -38,6 +40,16 @@ def may_be_offered_on(code: str) -> bool:
     The caller has made sure that the exchange does not have the order: a code alone is no proof of absence.
     """
     return code in CURABLE_DENIALS or code in CURABLE_REJECTIONS or code in UNAVAILABLE
+
+
+def leaves_share_to_offer(status: OrderStatus, code: str) -> bool:
+    """Whether an attempt that filled nothing and ended so leaves its share to be offered once more.
+
+    Proven absent: to the same executor. Refused for what another market can cure: to the next one.
+    """
+    if status == OrderStatus.EXPIRED:
+        return code == ExpireCode.NOT_PLACED
+    return status == OrderStatus.REJECTED and may_be_offered_on(code)
 
 
 def denial_twin(code: str) -> DenyCode | None:

@@ -141,7 +141,7 @@ class SkipCode(StrEnum):
     """The rule by which an account was not offered its share."""
 
     NO_MARKET = "NO_MARKET"
-    NO_WALLET = "NO_WALLET"
+    NO_EXECUTOR = "NO_EXECUTOR"
     HOUSE_ACCOUNT_UNSET = "HOUSE_ACCOUNT_UNSET"
     ROUTE = "ROUTE"
     HALTED = "HALTED"

@@ -78,6 +78,10 @@ class Allocation(models.Model):
     )
     code = models.CharField(max_length=40, blank=True, default="")
     detail = models.JSONField(default=dict, help_text="The numbers of the refusal or of the sizing.")
+    refusals = models.JSONField(
+        default=list,
+        help_text="Who else was asked and refused: attempt, executor, market, code, numbers.",
+    )
     market = models.CharField(max_length=8, blank=True, default="", help_text="The executor that has it now.")
     executor = models.CharField(max_length=9, blank=True, default="", help_text="primary or secondary.")
     quantity = models.DecimalField(max_digits=30, decimal_places=12, null=True, blank=True)
@@ -106,3 +110,7 @@ class Allocation(models.Model):
     def __str__(self) -> str:
         """Show whose and how it ended."""
         return f"{self.account_id}: {self.outcome} {self.code}".strip()
+
+    def was_offered_after(self, attempt: int) -> bool:
+        """Whether an executor was asked after this attempt and refused, or none was left to ask."""
+        return any(refusal["attempt"] > attempt for refusal in self.refusals)

@@ -7,14 +7,15 @@ notional that one decision has reserved are gone for the next.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import ROUND_CEILING, Decimal
+from typing import Any
 
 from django.conf import settings
 from django.db import transaction
 
-from accounts.models import Account, Executor
+from accounts.models import Account
 from exchange.port import Market, OrderSide
 from trading.domain import fallback
 from trading.domain.gate import Refusal
@@ -37,7 +38,6 @@ from trading.services.bells import Bells
 from trading.services.orders import new_entry
 from trading.services.scene import Scene, load_scene, market_scene
 
-PRIMARY, SECONDARY = "primary", "secondary"
 MONEY = Decimal("0.00000001")
 
 
@@ -103,7 +103,7 @@ def _take_step(decision: Decision, step: routes.Step, now: datetime) -> Bells:
         locked = Decision.objects.select_for_update().get(pk=decision.pk)
         if locked.stopped_code or decision.allocations.filter(account__in=step.accounts).exists():
             return Bells()  # another worker was here between the look and the lock
-        Decision.objects.filter(pk=decision.pk).update(route_step=step.number)
+        routes.note_taken(locked, step)
         scene = load_scene(decision, seen, _held_accounts([account.pk for account in step.accounts]), now)
         return _write(
             scene, _shared(scene, [_first_offer(scene, step, account) for account in scene.accounts])
@@ -120,14 +120,15 @@ def _first_offer(scene: Scene, step: routes.Step, account: Account) -> Assessmen
     """The primary executor's answer; the secondary's where it can cure the primary's refusal."""
     if step.skipped:
         return Assessment(account, Market.FUTURES, "", skipped=SkipCode(step.skipped))
-    offered = step.markets or [Market(executor.market) for executor in scene.executors[account.pk]]
-    if not offered:
+    ways = routes.ways(scene.decision, account, scene.executors[account.pk])
+    if not ways:
         return _without_executor(account)
-    first = assess(scene, account, offered[0], PRIMARY)
+    first = assess(scene, account, ways[0].market, ways[0].executor)
     if first.refusal is None or first.refusal.code not in fallback.CURABLE_DENIALS:
         return first
-    others = (assess(scene, account, market, SECONDARY) for market in offered[1:])
-    return next((other for other in others if other.is_entry), first)
+    others = [assess(scene, account, way.market, way.executor) for way in ways[1:]]
+    taker = next((other for other in others if other.is_entry), None)
+    return replace(taker, refused_by=(first,)) if taker else replace(first, refused_by=tuple(others))
 
 
 def _without_executor(account: Account) -> Assessment:
@@ -142,7 +143,10 @@ def _shared(scene: Scene, assessments: Sequence[Assessment]) -> list[Assessment]
         return list(assessments)
     shares = share_pro_rata(wanted, scene.desk_room)
     return [
-        assess(scene, one.account, one.market, one.executor, desk_notional=shares[one.account.pk])
+        replace(
+            assess(scene, one.account, one.market, one.executor, desk_notional=shares[one.account.pk]),
+            refused_by=one.refused_by,
+        )
         if one.is_entry
         else one
         for one in assessments
@@ -180,6 +184,7 @@ def _allocation(scene: Scene, one: Assessment) -> Allocation:
         code=code,
         exit_policy=settings.EXIT_POLICY,
         attempts=int(outcome == AllocationOutcome.PENDING),
+        refusals=[_refusal(other, attempt=1) for other in one.refused_by],
     )
     _give(allocation, one)
     return allocation
@@ -201,6 +206,12 @@ def _give(allocation: Allocation, one: Assessment) -> None:
     if one.is_entry and one.proposal is not None:
         allocation.quantity = one.proposal.sizing.quantity
         allocation.planned_risk = one.planned_risk.quantize(MONEY)
+
+
+def _refusal(one: Assessment, *, attempt: int) -> dict[str, Any]:
+    """An executor's refusal as the share keeps it beside its outcome."""
+    told = {"executor": one.executor, "market": one.market, "code": one.code, "numbers": one.detail}
+    return {"attempt": attempt, **told}
 
 
 def _entry(scene: Scene, allocation: Allocation, one: Assessment, *, attempt: int) -> Order:
@@ -242,10 +253,15 @@ def _signal_symbol(decision: Decision) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _NextOffer:
-    allocation: Allocation
-    market: Market
-    executor: str
-    attempt: int
+    """A share that is offered once more, after its `last` attempt; without a way nobody is left to ask."""
+
+    share: Allocation
+    last: Order
+    way: routes.Way | None
+
+    @property
+    def attempt(self) -> int:
+        return self.last.attempt + 1
 
 
 def _offer_again(decision_id: int, allocation_ids: Sequence[int], now: datetime) -> Bells:
@@ -265,12 +281,12 @@ def _offer_again(decision_id: int, allocation_ids: Sequence[int], now: datetime)
         offers = [
             found
             for account in scene.accounts
-            if (found := _next_offer(by_account[account.pk], scene.executors[account.pk])) is not None
+            if (found := _next_offer(scene, by_account[account.pk], account)) is not None
         ]
         return _write_again(scene, offers)
 
 
-def _next_offer(share: Allocation, executors: Sequence[Executor]) -> _NextOffer | None:
+def _next_offer(scene: Scene, share: Allocation, account: Account) -> _NextOffer | None:
     """Who is asked next; None while anything of it may be at the exchange, was filled, or cannot be cured."""
     entries = sorted(
         (order for order in share.orders.all() if order.purpose == OrderPurpose.ENTRY),
@@ -279,36 +295,58 @@ def _next_offer(share: Allocation, executors: Sequence[Executor]) -> _NextOffer 
     if not entries or any(entry.status in OPEN or entry.filled_quantity > 0 for entry in entries):
         return None
     last = entries[-1]
-    if last.status == OrderStatus.EXPIRED and last.code == ExpireCode.NOT_PLACED:
-        return _NextOffer(share, Market(last.market), last.executor, last.attempt + 1)
-    if last.status != OrderStatus.REJECTED or not fallback.may_be_offered_on(last.code):
+    if share.was_offered_after(last.attempt):
         return None
-    asked = {entry.market for entry in entries}
-    other = next((Market(executor.market) for executor in executors if executor.market not in asked), None)
-    return _NextOffer(share, other, SECONDARY, last.attempt + 1) if other else None
+    if not fallback.leaves_share_to_offer(OrderStatus(last.status), last.code):
+        return None
+    own = routes.Way(Market(last.market), last.executor)
+    ways = routes.ways(scene.decision, account, scene.executors[account.pk])
+    left = ways[ways.index(own) :] if own in ways else []
+    if last.status == OrderStatus.REJECTED:
+        left = left[1:]
+    return _NextOffer(share, last, left[0] if left else None)
 
 
 def _write_again(scene: Scene, offers: Sequence[_NextOffer]) -> Bells:
     accounts = {account.pk: account for account in scene.accounts}
-    assessments = _shared(
+    asked = [(one, one.way) for one in offers if one.way is not None]
+    answers = _shared(
         scene,
-        [assess(scene, accounts[one.allocation.account_id], one.market, one.executor) for one in offers],
+        [assess(scene, accounts[one.share.account_id], way.market, way.executor) for one, way in asked],
     )
     entries: list[Order] = []
-    for one, assessment in zip(offers, assessments, strict=True):
-        share = one.allocation
-        share.decision, share.account = scene.decision, assessment.account
-        if assessment.is_entry:
-            _give(share, assessment)
-            share.outcome, share.code, share.attempts = AllocationOutcome.PENDING, "", one.attempt
-            entries.append(_entry(scene, share, assessment, attempt=one.attempt))
+    for (one, _), answer in zip(asked, answers, strict=True):
+        if answer.is_entry:
+            entries.append(_take_over(scene, one, answer))
         else:
-            offered = {"executor": one.executor, "code": assessment.code, **assessment.detail}
-            share.detail = {**share.detail, "offered": offered}
-        share.save()
+            one.share.refusals = [*one.share.refusals, _refusal(answer, attempt=one.attempt)]
+    for one in offers:
+        if one.way is None:
+            one.share.refusals = [*one.share.refusals, _nobody_left(one)]
+    Allocation.objects.bulk_update([one.share for one in offers], _OFFERED_COLUMNS)
     created = Order.objects.bulk_create(entries)
     if not created:
-        return Bells(decisions=[scene.decision.pk])
+        return Bells(decisions=[scene.decision.pk] if offers else [])
     # Settling may have called the decision complete between the refusal and this offer.
     Decision.objects.filter(pk=scene.decision.pk).update(status=DecisionStatus.OPEN, completed_at=None)
     return Bells(entries=[entry.pk for entry in created])
+
+
+_OFFERED_COLUMNS = (
+    "outcome", "code", "market", "executor", "quantity", "planned_risk", "detail", "refusals", "attempts"
+)  # fmt: skip
+
+
+def _take_over(scene: Scene, one: _NextOffer, answer: Assessment) -> Order:
+    """Give the share to the executor that takes it; its order's fence begins above every claim before."""
+    share = one.share
+    share.decision, share.account = scene.decision, answer.account
+    _give(share, answer)
+    share.outcome, share.code, share.attempts = AllocationOutcome.PENDING, "", one.attempt
+    order = _entry(scene, share, answer, attempt=one.attempt)
+    order.fence = one.last.fence + 1
+    return order
+
+
+def _nobody_left(one: _NextOffer) -> dict[str, Any]:
+    return {"attempt": one.attempt, "executor": "", "market": "", "code": SkipCode.NO_EXECUTOR, "numbers": {}}

@@ -38,7 +38,7 @@ class Assessment:
     """What gate and sizing say of one account and market: an entry, a refusal, or a skip.
 
     `planned_risk` is the loss the account is meant to bear at its stop, in quote units; a fill that would
-    lose much more is reduced at once.
+    lose much more is reduced at once. `refused_by` are the answers of the account's other executors.
     """
 
     account: Account
@@ -50,6 +50,7 @@ class Assessment:
     skipped: SkipCode | None = None
     planned_risk: Decimal = ZERO
     leverage: Decimal = ONE
+    refused_by: tuple["Assessment", ...] = ()
 
     @property
     def is_entry(self) -> bool:

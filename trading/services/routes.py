@@ -1,10 +1,11 @@
 """Which accounts a decision covers, step by step: all at once, or a cascade that stops at the first fill.
 
 The cascade: environment accounts; if nothing filled or is unknown, database accounts; then the dual executor
-on the house account, on the market its rule chooses.
+on the house account, on the market its rule chooses. An account is asked through its executors by rank, the
+dual executor's by the order of its rule; one that is switched off is never asked.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -12,9 +13,10 @@ from decimal import Decimal
 from django.conf import settings
 from django.db.models import QuerySet
 
-from accounts.models import Account, AccountSource
+from accounts.models import Account, AccountSource, Executor
 from exchange.port import Market
 from trading.domain import dual, instrument
+from trading.domain.fallback import PRIMARY, SECONDARY
 from trading.domain.states import UNDECIDED, AllocationOutcome, SkipCode
 from trading.models import Decision, Signal
 
@@ -24,16 +26,20 @@ REACHED = frozenset({AllocationOutcome.FILLED, AllocationOutcome.PARTIAL, Alloca
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step of a route; without accounts it is skipped, by `skipped` where a rule says so.
-
-    `markets` is the order in which the dual executor asks; empty for the account's own executors.
-    """
+    """One step of a route; without accounts it is skipped, by `skipped` where a rule says so."""
 
     number: int
     name: str
     accounts: Sequence[Account]
-    markets: Sequence[Market] = ()
     skipped: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A market an account may be asked on, and the name of the executor that does it."""
+
+    market: Market
+    executor: str
 
 
 StepMaker = Callable[[int, Decision], Step]
@@ -61,17 +67,41 @@ def is_late(decision: Decision, now: datetime) -> bool:
 
 def note_skipped(decision: Decision, step: Step) -> None:
     """Keep on the decision that a step had nobody to offer to, and by which rule."""
-    decision.inputs = {**decision.inputs, "route": [*decision.inputs.get("route", []), _skipped(step)]}
+    _note(decision, step, {"step": step.name, "skipped": step.skipped or SkipCode.ROUTE})
+
+
+def note_taken(decision: Decision, step: Step) -> None:
+    """Keep on the decision how far its route has got; a cascade keeps each step, with how many it asked."""
+    if decision.route_policy == CASCADE:
+        _note(decision, step, {"step": step.name, "accounts": len(step.accounts)})
+    elif decision.route_step != step.number:
+        Decision.objects.filter(pk=decision.pk).update(route_step=step.number)
+
+
+def ways(decision: Decision, account: Account, executors: Iterable[Executor]) -> list[Way]:
+    """The ways to ask an account, the first before the second; `executors` are its enabled ones by rank."""
+    own = [Way(Market(one.market), PRIMARY if one.rank == 1 else SECONDARY) for one in executors]
+    if not _is_dual(decision, account):
+        return own
+    fitting = possible_markets(decision.signal, decision.mark_price) if decision.signal else ()
+    enabled = {way.market for way in own}
+    chosen = [Market(market) for market in fitting if Market(market) in enabled]
+    return [Way(market, name) for market, name in zip(chosen, (PRIMARY, SECONDARY), strict=False)]
+
+
+def _is_dual(decision: Decision, account: Account) -> bool:
+    """Whether the dual executor's rule chooses: on the house account, which only its own step covers."""
+    return decision.route_policy == CASCADE and account.name == settings.HOUSE_ACCOUNT
+
+
+def _note(decision: Decision, step: Step, told: dict[str, str | int]) -> None:
+    decision.inputs = {**decision.inputs, "route": [*decision.inputs.get("route", []), told]}
     Decision.objects.filter(pk=decision.pk).update(inputs=decision.inputs, route_step=step.number)
 
 
 def active_accounts() -> QuerySet[Account]:
     """Accounts that take part in decisions: neither paused nor archived, whatever their health."""
     return Account.objects.filter(is_enabled=True, archived_at__isnull=True).select_related("group")
-
-
-def _skipped(step: Step) -> dict[str, str]:
-    return {"step": step.name, "skipped": step.skipped or SkipCode.ROUTE}
 
 
 def _everyone(number: int, _decision: Decision) -> Step:
@@ -93,9 +123,8 @@ def _house(number: int, decision: Decision) -> Step:
     house = active_accounts().filter(name=settings.HOUSE_ACCOUNT).first() if settings.HOUSE_ACCOUNT else None
     if house is None:
         return Step(number, "house", [], skipped=SkipCode.HOUSE_ACCOUNT_UNSET)
-    markets = possible_markets(decision.signal, decision.mark_price) if decision.signal else ()
-    asked = [Market(market) for market in markets]
-    return Step(number, "house", [house], asked, "" if asked else SkipCode.NO_MARKET)
+    enabled = house.executors.filter(is_enabled=True).order_by("rank")
+    return Step(number, "house", [house], "" if ways(decision, house, enabled) else SkipCode.NO_MARKET)
 
 
 def possible_markets(signal: Signal, mark_price: Decimal | None) -> tuple[instrument.Market, ...]:

@@ -1,7 +1,7 @@
 """Shares settle: each allocation's outcome is derived from its orders, never kept beside them."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -9,6 +9,7 @@ from decimal import Decimal
 from django.db import transaction
 from django.utils import timezone
 
+from trading.domain import fallback
 from trading.domain.states import (
     OPEN,
     UNDECIDED,
@@ -72,6 +73,7 @@ def settle_shares(allocation_ids: Iterable[int], now: datetime) -> None:
         )
         entries = _entries_of([share[0] for share in shares])
         decisions = _decisions_of({share[1] for share in shares})
+        awaiting = _awaiting_offer(entries, now)
         rows: list[tuple[object, ...]] = []
         unordered: list[int] = []
         for pk, decision_id, quantity, *known in shares:
@@ -79,6 +81,8 @@ def settle_shares(allocation_ids: Iterable[int], now: datetime) -> None:
                 unordered.append(pk)
                 continue
             outcome, code = outcome_of(entries[pk], quantity)
+            if pk in awaiting:
+                outcome, code = AllocationOutcome.PENDING, ""
             filled = filled_of(entries[pk])
             if known == [outcome, code, len(entries[pk]), filled]:
                 continue  # every chunk settles its decision: what others settled is not written again
@@ -144,6 +148,26 @@ def _decisions_of(decision_ids: Iterable[int]) -> dict[int, tuple[Decimal | None
     """Mark and side of decisions, by id."""
     told = Decision.objects.filter(pk__in=set(decision_ids)).order_by()
     return {pk: (mark, side) for pk, mark, side in told.values_list("pk", "mark_price", "signal__side")}
+
+
+def _awaiting_offer(entries: Mapping[int, Sequence[Entry]], now: datetime) -> set[int]:
+    """The shares whose next executor is still to be asked: an end told before would lose them to nobody.
+
+    It would complete the decision, or send a cascade on to its next step beside the secondary.
+    """
+    attempts = {pk: len(of_share) for pk, of_share in entries.items() if _leaves_share_to_offer(of_share)}
+    if not attempts:
+        return set()
+    going_on = Allocation.objects.filter(
+        pk__in=attempts, decision__stopped_code="", decision__deadline_at__gt=now
+    )
+    return {share.pk for share in going_on if not share.was_offered_after(attempts[share.pk])}
+
+
+def _leaves_share_to_offer(entries: Sequence[Entry]) -> bool:
+    if not entries or any(entry.status in OPEN or entry.filled_quantity > 0 for entry in entries):
+        return False
+    return fallback.leaves_share_to_offer(OrderStatus(entries[-1].status), entries[-1].code)
 
 
 def _unfilled(last: Entry) -> tuple[AllocationOutcome, str]:

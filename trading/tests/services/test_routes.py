@@ -86,7 +86,10 @@ def test_a_step_without_accounts_is_passed_over_by_name(settings: Settings) -> N
     allocate(decision.pk, now())
     assert covered(decision) == {account.pk}
     decision.refresh_from_db()
-    assert decision.inputs["route"] == [{"step": "environment", "skipped": "ROUTE"}]
+    assert decision.inputs["route"] == [
+        {"step": "environment", "skipped": "ROUTE"},
+        {"step": "database", "accounts": 1},
+    ]
 
 
 def test_the_last_step_is_skipped_by_name_without_a_house_account(settings: Settings) -> None:
@@ -114,7 +117,7 @@ def test_the_house_account_is_asked_last_and_on_futures_first(settings: Settings
     assert bells.entries == [order.pk]
     assert order.market == Market.FUTURES
     decision.refresh_from_db()
-    assert [step["step"] for step in decision.inputs["route"]] == ["environment", "database"]
+    assert [step["step"] for step in decision.inputs["route"]] == ["environment", "database", "house"]
     assert str(decision.confidence) == "0.900"
 
 
