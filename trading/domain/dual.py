@@ -1,29 +1,18 @@
 """The dual executor: on which market of the house account a signal is carried out (section 5).
 
-Confidence is stored and shown; it decides nothing.
+The markets that fit the signal are asked in order; the gate tells whose wallet can pay. Confidence is stored
+and shown; it decides nothing.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 
 from trading.domain.instrument import Market
-from trading.domain.states import SkipCode
 
 FUTURES_SCORE = Decimal("0.70")
 FUTURES_RANGE = (Decimal("0.03"), Decimal("0.12"))
 SPOT_SCORE = Decimal("0.65")
 SPOT_MAX_RANGE = Decimal("0.15")
 STRONG_SCORE = Decimal("0.8")
-
-
-@dataclass(frozen=True, slots=True)
-class DualChoice:
-    """The market to use with its confidence, or the rule by which the signal is skipped."""
-
-    market: Market | None
-    confidence: Decimal | None = None
-    skipped: SkipCode | None = None
 
 
 def signal_range(*, entry_price: Decimal, stop_price: Decimal, take_profit_price: Decimal) -> Decimal:
@@ -37,22 +26,6 @@ def possible_markets(*, score: Decimal, is_long: bool, span: Decimal) -> tuple[M
     futures = score >= FUTURES_SCORE and low <= span <= high
     spot = is_long and score >= SPOT_SCORE and span <= SPOT_MAX_RANGE
     return (Market.FUTURES,) * futures + (Market.SPOT,) * spot
-
-
-def choose_market(
-    *, score: Decimal, is_long: bool, span: Decimal, has_wallet: Mapping[Market, bool]
-) -> DualChoice:
-    """Return the market to use: the preferred one, or the other possible one when its wallet is short.
-
-    `has_wallet` tells by market whether its wallet can pay for the entry.
-    """
-    possible = possible_markets(score=score, is_long=is_long, span=span)
-    if not possible:
-        return DualChoice(None, skipped=SkipCode.NO_MARKET)
-    paid = [market for market in possible if has_wallet.get(market, False)]
-    if not paid:
-        return DualChoice(None, confidence(possible, score), SkipCode.NO_WALLET)
-    return DualChoice(paid[0], confidence(possible, score))
 
 
 def confidence(possible: tuple[Market, ...], score: Decimal) -> Decimal:
