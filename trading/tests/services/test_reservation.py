@@ -112,8 +112,7 @@ def test_an_offer_the_gate_denies_keeps_the_first_refusal_and_tells_the_second()
     set_columns(account, spot_available=Decimal(0))
     assert offer([share.pk], now()).entries == []
     share.refresh_from_db()
-    assert share.detail["offered"]["executor"] == "secondary"
-    assert share.detail["offered"]["code"] == DenyCode.MARGIN
+    assert (share.refusals[0]["executor"], share.refusals[0]["code"]) == ("secondary", DenyCode.MARGIN)
     assert Order.objects.count() == 1
 
 
