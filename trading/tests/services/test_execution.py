@@ -575,10 +575,8 @@ def test_the_orders_of_a_refused_and_a_filled_account_end_apart(paper_exchange: 
     )
     answer_bells = send(refused, filled)
     assert (refused.status, filled.status) == (OrderStatus.REJECTED, OrderStatus.FILLED)
-    assert set(answer_bells.decisions) == {
-        share_of(refused).decision_id,
-        share_of(filled).decision_id,
-    }
+    assert answer_bells.decisions == [share_of(filled).decision_id]
+    assert answer_bells.allocations == [refused.allocation_id]  # its decision ends when its hand-over does
 
 
 def test_a_spot_stop_cancelled_half_filled_is_read_before_the_rest_is_sold(
