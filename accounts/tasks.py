@@ -2,7 +2,7 @@ from celery import shared_task
 from django.conf import settings
 
 from accounts.models import Account
-from accounts.services import verification
+from accounts.services import clocks, verification
 from accounts.services.registry import sync_environment_accounts
 
 ACCOUNTS_A_TICK = 80
@@ -10,8 +10,10 @@ ACCOUNTS_A_TICK = 80
 
 @shared_task(name="accounts.tasks.verify_accounts")
 def verify_accounts() -> None:
-    """Ring for the accounts that are due, a few at a time: all at once would use up the address's budget."""
-    due = verification.due_accounts(settings.CLOCK.now()).values_list("pk", flat=True)
+    """Watch the clocks, and ring for the accounts that are due; all at once would use up the budget."""
+    now = settings.CLOCK.now()
+    clocks.watch_clocks(now)
+    due = verification.due_accounts(now).values_list("pk", flat=True)
     for account_id in due[:ACCOUNTS_A_TICK]:
         verify_account.delay(account_id)
 

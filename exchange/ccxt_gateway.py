@@ -4,13 +4,12 @@ Orders go out through ccxt's `create_order`, once. Everything read comes through
 because ccxt's parsers turn a truncated list into an empty one, and error is not empty.
 """
 
-import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 from exchange.binance_reports import conditional_report, key_permissions, milliseconds_of, order_report
 from exchange.budget import Priority, current_priority
@@ -55,8 +54,6 @@ class CcxtGateway(ABC):
     `timestamp_ms()` is the venue's time as far as known, for `OrderRequest.timestamp_ms`.
     Every refused placement is an `OrderNotPlaced` or an `OutcomeUnknown`, every failed read a `ReadFailed`.
     """
-
-    time_endpoint: ClassVar[str]
 
     def __init__(
         self,
@@ -267,16 +264,8 @@ class CcxtGateway(ABC):
     # -- the clock ----------------------------------------------------------------------------------------
 
     async def fetch_clock_offset_ms(self) -> int:
-        """Exchange time minus ours; every clone of this market signs with it from now on."""
-        await self.symbol_reader()  # loading the market table is no part of the trip
-        with counted_as(Priority.REPORT):
-            sent_ms = time.time() * 1000
-            answer = await self._read(self.time_endpoint, {}, dict)
-            received_ms = time.time() * 1000
-        with read_shape():
-            offset_ms = round(int(answer["serverTime"]) - (sent_ms + received_ms) / 2)
-        self._connection.clock.offset_ms = offset_ms
-        return offset_ms
+        """Exchange time minus ours; everything of this market signs with it from now on."""
+        return await self._connection.fetch_clock_offset_ms()
 
     # -- the key -------------------------------------------------------------------------------------------
 

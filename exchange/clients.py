@@ -21,11 +21,12 @@ import ccxt.async_support as ccxt
 import certifi
 from ccxt.base.errors import BaseError
 
-from exchange.budget import Priority, RateBudget, current_priority, spend_taken, wall_ms
+from exchange.budget import Priority, RateBudget, current_priority, priority, spend_taken
+from exchange.clock import VenueClock
 from exchange.credentials import Credentials
 from exchange.errors import Throttled
 from exchange.order_rate import OrderRate
-from exchange.outcomes import Answer, classify
+from exchange.outcomes import Answer, classify, classify_read
 from exchange.port import Market
 from exchange.quirks import Hosts, Venue, Weight
 
@@ -38,6 +39,7 @@ UNTOLD_WAIT_SECONDS: Mapping[int, float] = MappingProxyType({429: 10.0, 418: 120
 UNWEIGHED = Weight(1, 1)
 PLACEMENTS = frozenset({"POST order", "POST algoOrder"})
 TOO_MANY_ORDERS = "-1015"
+OUT_OF_STEP = frozenset({"-1021", "-5028"})
 
 
 @dataclass(slots=True)
@@ -50,17 +52,6 @@ class Flight:
 departed_in: ContextVar[int | None] = ContextVar("departed_in", default=None)
 
 current_flight: ContextVar[Flight | None] = ContextVar("current_flight", default=None)
-
-
-@dataclass(slots=True)
-class VenueClock:
-    """Exchange time minus ours in milliseconds, shared by all clones of a market."""
-
-    offset_ms: int = 0
-
-    def now_ms(self) -> int:
-        """The exchange's time as far as known."""
-        return wall_ms() + self.offset_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +96,25 @@ class GatedClient:
         params: Mapping[str, Any] | None = None,
         config: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Ask the budget, then the exchange; a throttled answer stops the whole address, or the account."""
-        params = params or {}
+        """Ask the budget, then the exchange; a throttled answer stops the whole address, or the account.
+
+        One refused for its time is asked again once, by the clock measured anew: it was not carried out. Not
+        an order: the time it carries is in its row, and the row decides what is sent.
+        """
+        params, asked_at = params or {}, time.monotonic()
+        try:
+            return await self._ask(path, api, method, params, config or {})
+        except BaseError as exc:
+            if path == "time" or classify(exc).code not in OUT_OF_STEP:
+                raise
+            await self.venue_clock.resynchronise(asked_at)
+            if f"{method} {path}" in PLACEMENTS:
+                raise
+        return await self._ask(path, api, method, params, config or {})
+
+    async def _ask(
+        self, path: str, api: Any, method: str, params: Mapping[str, Any], config: Mapping[str, Any]
+    ) -> Any:
         pool = self.pools[pool_of(api)]
         endpoint = f"{method} {path}"
         is_order = endpoint in PLACEMENTS
@@ -119,7 +127,7 @@ class GatedClient:
                 await pool.gate.acquire(weight, wanted, is_order=is_order)
             departed_in.set(pool.gate.minute())
         try:
-            return await super().fetch2(path, api, method, params, config or {})  # type: ignore[misc]  # ccxt's own
+            return await super().fetch2(path, api, method, params, config)  # type: ignore[misc]  # ccxt's own
         except BaseError as exc:
             await self._tell_throttled(pool.gate, exc)
             raise
@@ -263,7 +271,7 @@ class VenueConnection:
         self.market = market
         self.hosts = hosts
         self.quirks = venue.markets[market]
-        self.clock = VenueClock()
+        self.clock = VenueClock(self._server_time_ms)
         self.budgets = budgets or {}
         if market in self.budgets:
             self.budgets[market].follow(self.clock.now_ms)
@@ -284,6 +292,8 @@ class VenueConnection:
             async with self._loading:
                 if self._template is None:
                     self._template = await self._first_load()
+                    await self.clock.resynchronise(time.monotonic())
+        self.clock.keep_measured()
         return self._template
 
     async def refresh(self) -> Any:
@@ -291,6 +301,21 @@ class VenueConnection:
         async with self._loading:
             self._template = await self._load(self._template or self._build())
         return self._template
+
+    async def fetch_clock_offset_ms(self) -> int:
+        """Exchange time minus ours, measured now; everything of this market signs with it from now on."""
+        try:
+            await self.template()  # loading the market table is no part of the trip
+            return await self.clock.measure()
+        except Exception as exc:
+            raise classify_read(exc) from exc
+
+    async def _server_time_ms(self) -> int:
+        """The exchange's time. As urgent as a stop: with a wrong clock nothing that is signed is taken."""
+        current_flight.set(None)
+        with priority(Priority.PROTECTION):
+            answer = await getattr(self._template, self.quirks.time_endpoint)({})
+        return int(answer["serverTime"])
 
     def symbol_of(self, venue_symbol: str) -> str:
         """The unified symbol of the venue's own name; an unlisted one stays as the venue calls it."""

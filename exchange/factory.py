@@ -91,6 +91,15 @@ class GatewayFactory:
             return FuturesUserStream(gateway, self._session.get, url, spread=spread)
         return SpotUserStream(gateway, self._session.get, url, spread=spread)
 
+    async def fetch_clock_offset_ms(self, market: Market) -> int:
+        """Exchange time minus this machine's, measured now; raises `ReadFailed`."""
+        return await self._connections[market].fetch_clock_offset_ms()
+
+    def clock_offset_ms(self, market: Market) -> int | None:
+        """The same as last measured by this process; None before the first time."""
+        clock = self._connections[market].clock
+        return clock.offset_ms if clock.is_measured else None
+
     async def take_orders(
         self, market: Market, count: int, wanted: Priority, *, is_conditional: bool = False
     ) -> int:

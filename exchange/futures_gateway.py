@@ -27,8 +27,6 @@ HISTORY_WINDOW = timedelta(days=7)
 class FuturesGateway(CcxtGateway):
     """One account on the perpetual market, one-way or hedge, as `ExchangeGateway` asks."""
 
-    time_endpoint = "fapiPublicGetTime"
-
     async def fetch_positions(self) -> Sequence[PositionReport]:
         """All open positions, from the raw v3 answer."""
         with counted_as(Priority.REPORT):

@@ -68,6 +68,7 @@ class MarketQuirks:
     trigger_params: Mapping[str, object]
     weights: Mapping[str, Weight]
     sends_reduce_only: bool
+    time_endpoint: str
     conditional_types: frozenset[str] = frozenset()
     order_windows: tuple[OrderWindow, ...] = ()
 
@@ -214,6 +215,7 @@ BINANCE = Venue(
                 trigger_params=MappingProxyType({"workingType": "MARK_PRICE", "priceProtect": False}),
                 weights=_FUTURES_WEIGHTS,
                 sends_reduce_only=True,
+                time_endpoint="fapiPublicGetTime",
                 order_windows=(
                     OrderWindow(10, 300, "X-MBX-ORDER-COUNT-10S"),
                     OrderWindow(60, 1200, "X-MBX-ORDER-COUNT-1M"),
@@ -234,6 +236,7 @@ BINANCE = Venue(
                 trigger_params=MappingProxyType({}),
                 weights=_SPOT_WEIGHTS,
                 sends_reduce_only=False,
+                time_endpoint="publicGetTime",
                 conditional_types=frozenset(
                     {"STOP_LOSS", "STOP_LOSS_LIMIT", "TAKE_PROFIT", "TAKE_PROFIT_LIMIT"}
                 ),

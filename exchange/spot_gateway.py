@@ -26,8 +26,6 @@ DEFAULT_HISTORY = timedelta(days=7)
 class SpotGateway(CcxtGateway):
     """One account on the spot market, as `ExchangeGateway` asks; a stop locks the coins it would sell."""
 
-    time_endpoint = "publicGetTime"
-
     async def fetch_positions(self) -> Sequence[PositionReport]:
         """None: a spot position is the fold of our own fills."""
         return ()

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from accounts.domain.breaker import CREDENTIAL_CODES
+from exchange.clock import TOO_FAR_MS
 from exchange.port import AccountSettings, BalanceReport, KeyPermissions, Market, PositionReport
 
-LARGEST_CLOCK_OFFSET_MS = 1000
 # A key may trade and yet not read its own rights: then they are unknown, which has a rule of its own.
 PERMISSIONS_READ = "permissions"
 POSTPONED_CODES = frozenset({"BUDGET", "STOPPED", "BUDGET_UNREACHABLE", "HTTP_429", "HTTP_418", "-1003"})
@@ -118,7 +118,7 @@ def _unread(reading: Reading, _: Terms) -> Verdict | None:
 
 def _clock(reading: Reading, _: Terms) -> Verdict | None:
     offset_ms = reading.clock_offset_ms or 0
-    if abs(offset_ms) > LARGEST_CLOCK_OFFSET_MS:
+    if abs(offset_ms) > TOO_FAR_MS:
         return Verdict("CLOCK", f"The exchange's clock is {offset_ms} ms from ours.")
     return None
 

@@ -23,6 +23,7 @@ from exchange.quirks import VENUES
 from exchange.streams import UserStream
 
 REDIS_SECONDS = 1.0
+CLOCK_SECONDS = 20.0
 READER_KEPT_SECONDS = 300.0
 KEYLESS_READER_KEPT_SECONDS = 5.0
 READERS_TRIED = 5
@@ -39,6 +40,21 @@ def gateway_for(account: Account, market: Market) -> ExchangeGateway:
     except CredentialError as error:
         _mark(account, error, settings.CLOCK.now())
         raise
+
+
+def clock_offset_ms(account: Account, market: Market) -> int:
+    """How far the exchange's clock is from this machine's, for what is signed ahead of its sending.
+
+    As this process measured it; before its first measurement as the account's row has it.
+    """
+    measured = gateways().factory(account.exchange).clock_offset_ms(market)
+    return int(account.clock_offset_ms) if measured is None else measured
+
+
+def fetch_clock_offset_ms(exchange: str, market: Market = Market.FUTURES) -> int:
+    """Measure a venue's clock now. Not for the I/O loop; raises `ReadFailed` or `TimeoutError`."""
+    factory = gateways().factory(exchange)
+    return IoLoop.current().run(factory.fetch_clock_offset_ms(market), CLOCK_SECONDS)
 
 
 async def take_orders(

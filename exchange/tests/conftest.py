@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl
 import pytest
 from aiohttp import web
 
+from exchange.budget import wall_ms
 from exchange.credentials import Credentials
 from exchange.factory import GatewayFactory
 from exchange.tests.recorded import FUTURES_INFO, SPOT_INFO
@@ -75,6 +76,8 @@ async def venue() -> AsyncIterator[RecordedVenue]:
     recorded = RecordedVenue()
     recorded.answer("GET /fapi/v1/exchangeInfo", FUTURES_INFO)
     recorded.answer("GET /api/v3/exchangeInfo", SPOT_INFO)
+    for path in ("/fapi/v1/time", "/api/v3/time"):
+        recorded.answer(f"GET {path}", lambda _: {"serverTime": wall_ms()})
     app = web.Application()
     app.router.add_route("*", "/{tail:.*}", recorded.serve)
     runner = web.AppRunner(app, access_log=None)

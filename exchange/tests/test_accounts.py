@@ -490,9 +490,8 @@ async def test_entries_leave_room_in_the_orders_an_account_may_place(
 async def test_a_chunk_is_taken_at_once_and_its_orders_ask_no_more(
     venue: RecordedVenue, granting: GrantingRedis, keys: Credentials
 ) -> None:
-    factory = GatewayFactory(
-        "paper", base_url=venue.url, budgets={Market.FUTURES: RateBudget(granting, "binance")}
-    )
+    budget = RateBudget(granting, "binance", stop_check_seconds=0)
+    factory = GatewayFactory("paper", base_url=venue.url, budgets={Market.FUTURES: budget})
     await factory.warm_up()
     venue.answer("POST /fapi/v1/order", {"code": -2019, "msg": "Margin is insufficient."}, 400)
     granting.asked.clear()

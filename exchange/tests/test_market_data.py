@@ -92,6 +92,8 @@ async def test_the_market_table_is_read_once_whoever_asks(
     assert {asked.path for asked in venue.asked if asked.key is None} == {
         "/fapi/v1/exchangeInfo",
         "/api/v3/exchangeInfo",
+        "/fapi/v1/time",
+        "/api/v3/time",
     }
 
 

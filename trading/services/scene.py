@@ -14,6 +14,7 @@ from django.conf import settings
 from accounts.models import Account, Executor, Health, SymbolSetting
 from accounts.services import breakers
 from accounts.services.limits import effective_limits_of
+from exchange.clock import TOO_FAR_MS
 from exchange.errors import ReadFailed
 from exchange.port import Market
 from trading.domain.exit_plan import Distances, PlanTerms, distances
@@ -167,6 +168,7 @@ def unhealthy_reasons(scene: Scene, account: Account) -> tuple[str, ...]:
         f"mode {account.mode}": account.mode != settings.MODE,
         f"health {account.health} {account.health_code}".strip(): account.health != Health.HEALTHY,
         "multi-assets margin": account.is_multi_assets,
+        f"clock {account.clock_offset_ms} ms away": abs(account.clock_offset_ms) > TOO_FAR_MS,
         "limits contradict": account.pk in scene.contradicting,
         "circuit open": account.pk in scene.broken,
     }

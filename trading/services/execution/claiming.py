@@ -9,6 +9,8 @@ from django.db import transaction
 from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
+from accounts.services.gateways import clock_offset_ms
+from exchange.port import Market
 from trading.domain.states import ExpireCode, OrderPurpose, OrderStatus, SkipCode
 from trading.models import Decision, Order, Position
 from trading.services import halts
@@ -71,7 +73,7 @@ def mark_submitted(orders: Sequence[Order], now: datetime) -> list[Order]:
     assert orders[0].lease_until is not None  # noqa: S101 -- claimed orders carry their lease
     late_by = wall - (orders[0].lease_until - LEASE)
     in_time = Q(deadline_at=None) | Q(deadline_at__gte=now + late_by)
-    offset_ms = median_low(order.account.clock_offset_ms for order in orders)
+    offset_ms = median_low(clock_offset_ms(order.account, Market(order.market)) for order in orders)
     written = {
         "status": OrderStatus.SUBMITTED,
         "request_timestamp_ms": int(wall.timestamp() * 1000) + offset_ms,

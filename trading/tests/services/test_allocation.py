@@ -290,6 +290,18 @@ def test_a_halt_denies_before_everything_else() -> None:
     assert the_refusal(decision)[0] == DenyCode.HALTED
 
 
+@pytest.mark.parametrize("offset_ms", [1001, -1001])
+def test_a_desk_whose_clock_is_wrong_enters_nothing(offset_ms: int) -> None:
+    (account,) = fit_accounts(1)
+    set_columns(account, clock_offset_ms=offset_ms)
+    decision = decided()
+    allocate(decision.pk, now())
+    code, detail = the_refusal(decision)
+    assert code == DenyCode.ACCOUNT_UNHEALTHY
+    assert str(offset_ms) in str(detail)
+    assert not Order.objects.exists()
+
+
 @pytest.mark.parametrize("leverage", [None, 20])
 def test_settings_that_were_not_read_back_as_asked_are_denied(leverage: int | None) -> None:
     (account,) = fit_accounts(1, executors=(Market.FUTURES,))

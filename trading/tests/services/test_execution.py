@@ -13,7 +13,7 @@ from pytest_django import Settings
 from redis import Redis
 
 from accounts.models import Breaker
-from accounts.services.gateways import close_gateways
+from accounts.services.gateways import close_gateways, fetch_clock_offset_ms
 from alerts.models import Alert
 from exchange.port import Market, OrderSide
 from tests.processes import PaperExchange, wait_until
@@ -138,6 +138,30 @@ def test_a_refusal_for_speed_says_nothing_against_the_account(paper_exchange: Pa
     paper_exchange.add_fault(kind="http", endpoint=PLACE, account=order.account.name, status=429, code=-1003)
     send(order)
     assert not Breaker.objects.filter(account=order.account, rejections__gt=0).exists()
+
+
+@pytest.fixture
+def skewed(paper_exchange: PaperExchange) -> Iterator[PaperExchange]:
+    """An exchange whose clock moves 30 s away from ours, and back after the test."""
+    fetch_clock_offset_ms("binance")
+    paper_exchange.add_fault(kind="clock_skew", seconds=30, count=0)
+    yield paper_exchange
+    paper_exchange.delete("/paper/faults")
+    fetch_clock_offset_ms("binance")
+
+
+def test_an_order_refused_for_its_time_goes_again_by_the_clock_measured_anew(skewed: PaperExchange) -> None:
+    order = an_entry()
+    bells = send(order)
+    assert (order.status, order.code, order.unknown_since) == (OrderStatus.PENDING, "-1021", None)
+    assert (bells.entries, bells.resolve, bells.allocations) == ([order.pk], [], [])
+    assert not Breaker.objects.filter(account=order.account, rejections__gt=0).exists()
+    assert told_of(skewed, order.account) == []
+    name = order.client_order_id
+    Order.objects.filter(pk=order.pk).update(due_at=timezone.now())
+    send(order)
+    assert order.status == OrderStatus.FILLED
+    assert [row["client_order_id"] for row in told_of(skewed, order.account)] == [name]
 
 
 @pytest.mark.parametrize(
