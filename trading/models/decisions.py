@@ -35,6 +35,9 @@ class Decision(models.Model):
     confidence = models.DecimalField(max_digits=4, decimal_places=3, null=True, blank=True)
     route_policy = models.CharField(max_length=8, default="all")
     route_step = models.PositiveSmallIntegerField(default=0, help_text="How far a cascade has got.")
+    turn = models.PositiveIntegerField(
+        default=0, help_text="Counts choices from 1: who starts first moves on with it."
+    )
     mark_price = models.DecimalField(max_digits=30, decimal_places=12, null=True, blank=True)
     cap_price = models.DecimalField(max_digits=30, decimal_places=12, null=True, blank=True)
     inputs = models.JSONField(
@@ -90,6 +93,11 @@ class Allocation(models.Model):
     planned_risk = models.DecimalField(max_digits=30, decimal_places=8, null=True, blank=True)
     exit_policy = models.CharField(max_length=8, default="adaptive")
     attempts = models.PositiveSmallIntegerField(default=0)
+    place = models.PositiveSmallIntegerField(
+        null=True,
+        blank=True,
+        help_text="Its place in the start order of its step, from 1; none: not sent for.",
+    )
     acknowledged_at = models.DateTimeField(
         null=True, blank=True, help_text="Wall clock of the exchange's answer."
     )

@@ -21,6 +21,7 @@ from trading.domain import fallback
 from trading.domain.gate import Refusal
 from trading.domain.percent import ZERO
 from trading.domain.sizing import share_pro_rata
+from trading.domain.start_order import start_order
 from trading.domain.states import (
     OPEN,
     AllocationOutcome,
@@ -162,14 +163,15 @@ def _notional(assessment: Assessment) -> Decimal:
 
 def _write(scene: Scene, assessments: Sequence[Assessment]) -> Bells:
     """Commit shares and entries together; whoever is refused has no order."""
-    allocations = Allocation.objects.bulk_create([_allocation(scene, one) for one in assessments])
-    entries = Order.objects.bulk_create(
-        [
-            _entry(scene, allocation, one, attempt=1)
-            for allocation, one in zip(allocations, assessments, strict=True)
-            if allocation.outcome == AllocationOutcome.PENDING
-        ]
-    )
+    allocations = [_allocation(scene, one) for one in assessments]
+    pairs = zip(allocations, assessments, strict=True)
+    offered = [(share, one) for share, one in pairs if share.outcome == AllocationOutcome.PENDING]
+    starting = start_order(offered, scene.decision.turn)
+    for place, (share, _) in enumerate(starting, 1):
+        share.place = place
+    Allocation.objects.bulk_create(allocations)
+    # The order of the rows is the order in which they are rung, claimed and sent.
+    entries = Order.objects.bulk_create([_entry(scene, share, one, attempt=1) for share, one in starting])
     refusals.tell(scene.decision, allocations, scene.now)
     bells = Bells(entries=[entry.pk for entry in entries])
     return bells if entries else Bells(decisions=[scene.decision.pk])
@@ -283,7 +285,7 @@ def _offer_again(decision_id: int, allocation_ids: Sequence[int], now: datetime)
             for account in scene.accounts
             if (found := _next_offer(scene, by_account[account.pk], account)) is not None
         ]
-        return _write_again(scene, offers)
+        return _write_again(scene, sorted(offers, key=lambda one: one.share.place or 0))
 
 
 def _next_offer(scene: Scene, share: Allocation, account: Account) -> _NextOffer | None:

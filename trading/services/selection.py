@@ -290,6 +290,7 @@ def _decide(
         quality=assessed.value.quantize(Decimal("0.00001")),
         confidence=dual.confidence(possible, signal.score) if possible else None,
         route_policy=settings.ROUTE_POLICY,
+        turn=_next_turn(),
         mark_price=figures.mark_price,
         cap_price=_cap_price(signal, figures),
         inputs=figures.as_inputs(now),
@@ -308,6 +309,12 @@ def _decide(
     except IntegrityError:
         return None
     return decision
+
+
+def _next_turn() -> int:
+    """One more than the last choice's. Two chosen at once may share it: their start orders are then alike."""
+    chosen = Decision.objects.filter(turn__gt=0).order_by("-pk")
+    return (chosen.values_list("turn", flat=True).first() or 0) + 1
 
 
 def _cap_price(signal: Signal, figures: MarketFigures) -> Decimal | None:

@@ -97,7 +97,7 @@ def _held(token: UUID) -> list[Order]:
     orders = list(
         Order.objects.filter(claimed_by=token, status=OrderStatus.CLAIMED)
         .select_related("account", "allocation")
-        .order_by("account_id", "pk")
+        .order_by("pk")
     )
     shares = [order.allocation for order in orders if order.allocation is not None]
     decisions = Decision.objects.defer("candidates", "inputs").in_bulk({one.decision_id for one in shares})
