@@ -16,6 +16,7 @@ from trading.models import Decision, Fill, Order
 from trading.services import market as market_tables
 from trading.services import positions
 from trading.services.bells import Bells
+from trading.services.many_rows import change_rows
 from trading.services.position_rows import lock_accounts
 
 ZERO = Decimal(0)
@@ -89,7 +90,11 @@ def _write_sums(orders: Sequence[Order], now: datetime) -> None:
     """Write the sums and positions of orders, and end those that are filled whole."""
     if not orders:
         return
-    Order.objects.bulk_update(orders, ["filled_quantity", "average_price", "position"])
+    change_rows(
+        Order,
+        ("filled_quantity", "average_price", "position"),
+        [(order.pk, order.filled_quantity, order.average_price, order.position_id) for order in orders],
+    )
     may_end = predecessors(OrderStatus.FILLED)
     whole = [
         order.pk

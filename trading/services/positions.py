@@ -26,6 +26,7 @@ from trading.models import Fill, Order, Position, PositionEvent
 from trading.services import market, plans
 from trading.services.bells import Bells
 from trading.services.intents import want
+from trading.services.many_rows import insert_rows
 from trading.services.owners import Owners
 from trading.services.plans import instrument_of
 from trading.services.position_rows import step, stop_unprotected_clock
@@ -128,13 +129,13 @@ def _write(fresh: Sequence[Fill], adopted: Sequence[Fill], owners: Owners, moved
     for changed in owners.changed.values():  # a stranger's row ends before ours takes its place
         changed.save()
     _write_moved(moved)
-    PositionEvent.objects.bulk_create(owners.steps)
+    insert_rows(PositionEvent, owners.steps)
     for one in moved:
         for fill in one.fresh:
             fill.position = one.position
             if fill.order is not None:
                 fill.order.position = one.position
-    Fill.objects.bulk_create(fresh)
+    insert_rows(Fill, fresh)
     if adopted:
         Fill.objects.bulk_update(adopted, ["order", "client_order_id", "position"])
 
@@ -143,9 +144,14 @@ def _write_moved(moved: Sequence[_Moved]) -> None:
     opened = [one.position for one in moved if not one.position.is_saved]
     for position in [one.position for one in moved if one.position.is_saved]:
         position.save()
-    Position.objects.bulk_create(opened)
-    PositionEvent.objects.bulk_create([event for one in moved for event in one.steps])
-    Order.objects.bulk_create([one.stop for one in moved if one.stop is not None])
+    insert_rows(Position, opened, known_by="uuid")
+    for one in moved:
+        for event in one.steps:
+            event.position = one.position  # it has its id only now
+        if one.stop is not None:
+            one.stop.position = one.position
+    insert_rows(PositionEvent, [event for one in moved for event in one.steps])
+    insert_rows(Order, [one.stop for one in moved if one.stop is not None], known_by="client_order_id")
 
 
 def _stops(moved: Sequence[_Moved]) -> list[int]:

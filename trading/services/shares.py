@@ -22,7 +22,7 @@ from trading.domain.states import (
 )
 from trading.models import Allocation, Decision, Order
 from trading.models.signals import SignalSide
-from trading.services.row_changes import change_rows
+from trading.services.many_rows import change_rows
 
 BASIS_POINTS = Decimal(10_000)
 

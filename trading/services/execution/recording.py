@@ -19,8 +19,8 @@ from trading.models import Allocation, Order
 from trading.services.bells import Bells
 from trading.services.execution.answers import Answer
 from trading.services.fills import Executions, record_executions, warm_market_table
+from trading.services.many_rows import change_rows
 from trading.services.position_rows import hold_accounts
-from trading.services.row_changes import change_rows
 from trading.services.shares import settle_shares
 
 log = structlog.get_logger(__name__)

@@ -9,10 +9,12 @@ from django.db.models import Q
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from trading.domain.states import OrderStatus
-from trading.models import Order
-from trading.services.row_changes import change_rows
-from trading.tests.services.sending import an_entry
+from exchange.port import Market, OrderSide, OrderType
+from trading.domain.states import OrderPurpose, OrderStatus
+from trading.models import Order, PositionEvent
+from trading.services.many_rows import change_rows, insert_rows
+from trading.tests.services.journey import fit_accounts
+from trading.tests.services.sending import a_decision, a_held_position, a_share, an_entry
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("unthrottled", "faults")]
 
@@ -80,3 +82,40 @@ def test_no_rows_are_no_statement() -> None:
 def test_a_text_that_is_too_long_is_refused_and_never_cut() -> None:
     with pytest.raises(DataError):
         change_rows(Order, ("code",), [(an_entry().pk, "X" * 41)])
+
+
+def test_new_rows_get_the_ids_of_their_own_rows() -> None:
+    share = a_share(a_decision(), fit_accounts(1)[0])
+    orders = [
+        Order(
+            client_order_id=f"px{number}",
+            account=share.account,
+            purpose=OrderPurpose.EXIT,
+            market=Market.FUTURES,
+            symbol="BTC/USDT:USDT",
+            base="BTC",
+            side=OrderSide.SELL,
+            type=OrderType.MARKET,
+            quantity=None if number == 2 else Decimal(number),
+            legs=[number] if number else [],
+            created_at=timezone.now(),
+        )
+        for number in range(4)
+    ]
+    insert_rows(Order, orders, known_by="client_order_id")
+    for number, order in enumerate(orders):
+        row = Order.objects.get(pk=order.pk)
+        assert (row.client_order_id, row.legs) == (f"px{number}", [number] if number else [])
+        assert row.quantity == (None if number == 2 else Decimal(number))
+        assert (row.uuid, row.created_at, row.status) == (order.uuid, order.created_at, OrderStatus.PENDING)
+    orders[0].save()
+    assert Order.objects.count() == 4
+
+
+def test_rows_that_are_alike_are_still_rows_of_their_own() -> None:
+    position = a_held_position()
+    before = PositionEvent.objects.count()
+    step = {"position": position, "at": timezone.now(), "code": "LOOKED", "detail": {"n": 1}}
+    insert_rows(PositionEvent, [PositionEvent(**step) for _ in range(3)])
+    assert PositionEvent.objects.count() == before + 3
+    assert PositionEvent.objects.filter(code="LOOKED").values_list("detail", flat=True)[0] == {"n": 1}
