@@ -1,11 +1,15 @@
 """Accounts: who trades, through which executors, under which limits, in which health."""
 
 import uuid
+from datetime import datetime, timedelta
 from typing import ClassVar
 
 from django.db import models
 
 from exchange.port import Market
+
+HEARD_FOR = timedelta(seconds=20)
+"""A living stream is noted every five seconds, on a proof of the fifteen before."""
 
 
 class Mode(models.TextChoices):
@@ -99,6 +103,9 @@ class Account(models.Model):
     clock_offset_ms = models.IntegerField(default=0)
 
     fresh_at = models.DateTimeField(null=True, blank=True, help_text="When its picture was last proven true.")
+    heard_at = models.DateTimeField(
+        null=True, blank=True, help_text="When its user stream was last proven alive; none while it is away."
+    )
     wallet_balance = models.DecimalField(max_digits=30, decimal_places=8, null=True, blank=True)
     unrealized_profit = models.DecimalField(max_digits=30, decimal_places=8, null=True, blank=True)
     available_balance = models.DecimalField(max_digits=30, decimal_places=8, null=True, blank=True)
@@ -137,6 +144,10 @@ class Account(models.Model):
     def __str__(self) -> str:
         """Show the name."""
         return self.name
+
+    def is_heard(self, now: datetime) -> bool:
+        """Whether its user stream, lately proven alive, tells what happens on it."""
+        return self.heard_at is not None and now - self.heard_at <= HEARD_FOR
 
 
 class Executor(models.Model):

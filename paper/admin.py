@@ -74,6 +74,7 @@ def status(service: Service, _query: dict[str, str], _values: dict[str, Any]) ->
             "ledger_rows": len(venue.ledger),
             "streams": len(service.hub.connections),
             "requests": service.requests,
+            "requests_by_endpoint": service.traffic.by_endpoint,
             "faults": len(service.faults.rules),
             "tick": {
                 "engine_ms": round(service.tick.engine_ms, 3),

@@ -295,6 +295,7 @@ CELERY_TASK_ROUTES = {
     "trading.tasks.attend_positions": {"queue": "exits"},
     "trading.tasks.cancel_orders": {"queue": "exits"},
     "trading.tasks.resolve_orders": {"queue": "exits"},
+    "trading.tasks.refresh_orders": {"queue": "exits"},
     "trading.tasks.submit_entries": {"queue": "orders"},
     "trading.tasks.offer_allocations": {"queue": "orders"},
     "trading.tasks.decide": {"queue": "orders"},

@@ -35,6 +35,8 @@ CHUNK = 50
 EXIT_CHUNK = 25
 ROUNDS = 6
 RESOLVE_COUNTDOWN_SECONDS = 0.5
+UNREAD_COUNTDOWN_SECONDS = 1.5
+"""A stream tells an execution within milliseconds; whoever has not heard of one by then reads it."""
 
 
 # ── ticks of beat ────────────────────────────────────────────────────────────
@@ -132,6 +134,12 @@ def resolve_orders(order_ids: list[int]) -> None:
 
 
 @shared_task
+def refresh_orders(order_ids: list[int]) -> None:
+    """Read the executions of orders that no stream has told of."""
+    ring(execution.refresh(order_ids, settings.CLOCK.now()))
+
+
+@shared_task
 def prepare_symbols(symbols: list[str]) -> None:
     """Set leverage and margin mode of symbols that new signals may trade, ahead of their decision."""
     preparing.prepare_symbols(symbols, settings.CLOCK.now())
@@ -171,6 +179,7 @@ def ring(bells: Bells) -> None:
     _ring(submit_entries, bells.entries, "orders", CHUNK)
     _ring(offer_allocations, bells.allocations, "orders", CHUNK)
     _ring(resolve_orders, bells.resolve, "exits", EXIT_CHUNK, countdown=RESOLVE_COUNTDOWN_SECONDS)
+    _ring(refresh_orders, bells.unread, "exits", EXIT_CHUNK, countdown=UNREAD_COUNTDOWN_SECONDS)
     _ring(decide, bells.decisions, "orders", CHUNK)
 
 

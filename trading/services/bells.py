@@ -11,13 +11,15 @@ class Bells:
     """Row ids by what is due for them.
 
     `entries`, `exits`: orders PENDING to be sent (exits include stops); `resolve`: orders to look up;
-    `cancel`: resting orders to cancel; `positions`: positions to protect or check;
-    `allocations`: allocations to offer to the secondary executor; `decisions`: decisions to settle.
+    `unread`: orders to look up unless a stream tells their executions first; `cancel`: resting orders to
+    cancel; `positions`: positions to protect or check; `allocations`: allocations to offer to the secondary
+    executor; `decisions`: decisions to settle.
     """
 
     entries: list[int] = field(default_factory=list)
     exits: list[int] = field(default_factory=list)
     resolve: list[int] = field(default_factory=list)
+    unread: list[int] = field(default_factory=list)
     cancel: list[int] = field(default_factory=list)
     positions: list[int] = field(default_factory=list)
     allocations: list[int] = field(default_factory=list)

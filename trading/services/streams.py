@@ -7,19 +7,20 @@ that names nothing of ours is left alone, except an execution, which may have hi
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
+from itertools import groupby
 
 import structlog
 from django.db import transaction
 
 from accounts.models import Account
-from exchange.port import Market, OrderReport, ReportStatus
+from exchange.port import Market, ReportStatus
 from exchange.stream_events import ConditionalEvent, OrderEvent, StreamDown, StreamUp, UserEvent
-from trading.models import Fill, Order
+from trading.models import Order
 from trading.services import execution
 from trading.services.bells import Bells
-from trading.services.fills import record_fills
-from trading.services.position_rows import lock_accounts
+from trading.services.fills import Executions, record_executions, warm_market_table
+from trading.services.position_rows import hold_accounts, lock_accounts
+from trading.services.shares import settle_shares, settled_decisions
 
 log = structlog.get_logger(__name__)
 
@@ -34,13 +35,19 @@ class Told:
 
 
 def apply(told: Sequence[Told], now: datetime) -> Bells:
-    """Apply a batch of events, in order; twice is harmless."""
-    accounts = Account.objects.in_bulk({one.account_id for one in told})
+    """Apply a batch of events, in order; twice is harmless.
+
+    Orders' events between two changes of connection are written together: their statements do not grow with
+    the accounts that a decision filled at once.
+    """
     bells = Bells()
-    for one in told:
-        account = accounts.get(one.account_id)
-        if account is not None:
-            bells.add(_apply_one(account, one.market, one.event, now))
+    for is_of_order, run in groupby(
+        told, key=lambda one: isinstance(one.event, OrderEvent | ConditionalEvent)
+    ):
+        if is_of_order:
+            bells.add(_apply_orders(list(run), now))
+        else:
+            _note_connections(list(run))
     return bells
 
 
@@ -51,6 +58,7 @@ def note_alive(account_ids: Collection[int], now: datetime) -> None:
     """
     with transaction.atomic():
         lock_accounts(account_ids)
+        Account.objects.filter(pk__in=account_ids).update(heard_at=now)
         Account.objects.filter(pk__in=account_ids, audited_at__isnull=False).update(fresh_at=now)
 
 
@@ -58,46 +66,57 @@ def doubt(account_ids: Collection[int]) -> None:
     """A stream that was away may have missed something: the next audit reads these accounts first."""
     with transaction.atomic():
         lock_accounts(account_ids)
-        Account.objects.filter(pk__in=account_ids).update(audited_at=None, fresh_at=None)
+        Account.objects.filter(pk__in=account_ids).update(audited_at=None, fresh_at=None, heard_at=None)
 
 
-def _apply_one(account: Account, market: Market, event: UserEvent, now: datetime) -> Bells:
-    if isinstance(event, OrderEvent):
-        return _apply_order(account, market, event, now)
-    if isinstance(event, ConditionalEvent):
-        return _apply_stop(account, market, event.report, now)
-    if isinstance(event, StreamDown):
-        log.warning("user_stream_down", account=account.name, reason=event.reason)
-    if isinstance(event, StreamUp | StreamDown):
-        doubt([account.pk])
-    return Bells()
+def _is_of_order(told: Told) -> bool:
+    return isinstance(told.event, OrderEvent | ConditionalEvent)
 
 
-def _apply_order(account: Account, market: Market, event: OrderEvent, now: datetime) -> Bells:
-    order = _ours(account, market, event.report.client_order_id)
-    bells = Bells()
-    if event.fill is not None:
-        bells.add(record_fills(account, market, [event.fill], now))
-    if order is not None:
-        order.refresh_from_db()
-        known = _filled(order) >= event.report.filled_quantity
-        bells.add(execution.apply_report(order, event.report, now, fills_known=known))
+def _note_connections(told: Sequence[Told]) -> None:
+    for one in told:
+        if isinstance(one.event, StreamDown):
+            log.warning("user_stream_down", account_id=one.account_id, reason=one.event.reason)
+    changed = {one.account_id for one in told if isinstance(one.event, StreamUp | StreamDown)}
+    if changed:
+        doubt(changed)
+
+
+def _apply_orders(told: Sequence[Told], now: datetime) -> Bells:
+    executions = [
+        Executions(one.account_id, one.market, [one.event.fill])
+        for one in told
+        if isinstance(one.event, OrderEvent) and one.event.fill is not None
+    ]
+    for kind in {one.market for one in executions}:
+        warm_market_table(kind)
+    with transaction.atomic():
+        # Accounts before orders, as whoever records an answer holds them.
+        hold_accounts(one.account_id for one in told)
+        bells = record_executions(executions, now) if executions else Bells()
+        reported = _ours(told)
+        bells.add(execution.apply_reports([one for one, _ in reported], now))
+        seen = {one.order.pk for one, is_seen in reported if is_seen}
+        if seen:
+            Order.objects.filter(pk__in=seen).update(is_seen=True)
+        settle_shares({one.order.allocation_id for one, _ in reported if one.order.allocation_id}, now)
+    bells.decisions = settled_decisions(bells.decisions)
     return bells
 
 
-def _apply_stop(account: Account, market: Market, report: OrderReport, now: datetime) -> Bells:
-    order = _ours(account, market, report.client_order_id)
-    if order is None:
-        return Bells()
-    bells = execution.apply_report(order, report, now)
-    if report.status == ReportStatus.NEW:
-        Order.objects.filter(pk=order.pk).update(is_seen=True)
-    return bells
-
-
-def _ours(account: Account, market: Market, client_order_id: str) -> Order | None:
-    return Order.objects.filter(account=account, market=market, client_order_id=client_order_id).first()
-
-
-def _filled(order: Order) -> Decimal:
-    return sum(Fill.objects.filter(order=order).values_list("quantity", flat=True), Decimal(0))
+def _ours(told: Sequence[Told]) -> list[tuple[execution.Reported, bool]]:
+    """What the events say of orders of ours, and whether each shows a stop resting in its store."""
+    events = [(one, one.event) for one in told if isinstance(one.event, OrderEvent | ConditionalEvent)]
+    names = {event.report.client_order_id for _, event in events}
+    rows = Order.objects.filter(client_order_id__in=names).select_related("allocation__decision")
+    known = {
+        (order.account_id, order.market, order.client_order_id): order
+        for order in rows.defer("allocation__decision__candidates", "allocation__decision__inputs")
+    }
+    found = []
+    for one, event in events:
+        order = known.get((one.account_id, one.market.value, event.report.client_order_id))
+        if order is not None:
+            is_seen = isinstance(event, ConditionalEvent) and event.report.status == ReportStatus.NEW
+            found.append((execution.Reported(order, event.report), is_seen))
+    return found

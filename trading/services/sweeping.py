@@ -83,5 +83,7 @@ def _sweep_unclear(wall: datetime, bells: Bells) -> None:
     gone = Q(status=OrderStatus.SUBMITTED, lease_until__lt=wall)
     unknown = Q(status=OrderStatus.UNKNOWN) & (Q(due_at__isnull=True) | Q(due_at__lte=wall))
     silent = Q(status__in=[OrderStatus.ACKNOWLEDGED, OrderStatus.PARTIALLY_FILLED], due_at__lte=wall)
-    due = Order.objects.filter(gone | unknown | silent | _UNREAD).order_by("pk")
+    # Whose stream is alive is told within a moment: to read it at once as well would use the budget up.
+    unread = _UNREAD & (Q(due_at__isnull=True) | Q(due_at__lte=wall))
+    due = Order.objects.filter(gone | unknown | silent | unread).order_by("pk")
     bells.resolve.extend(due.values_list("pk", flat=True)[:MOST_ROWS])

@@ -5,6 +5,7 @@ is archived is let go. Every few seconds the accounts whose streams were just pr
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
@@ -18,7 +19,6 @@ from accounts.models import Account
 from accounts.services.gateways import user_stream_for
 from exchange.errors import GatewayError
 from exchange.port import Market
-from exchange.stream_events import UserEvent
 from exchange.streams import UserStream
 from trading.services import streams
 from trading.services.bells import Bells
@@ -32,6 +32,9 @@ ALIVE_EVERY_SECONDS = 5.0
 PROVEN_WITHIN = timedelta(seconds=15)
 """A ping goes out every ten seconds: alive is what answered the last one."""
 
+MOST_AT_ONCE = 50
+"""Events in one piece of work: a batch of marks waits for one piece at most."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -43,6 +46,8 @@ class UserStreams:
         self._streams: dict[int, UserStream] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._known: dict[int, Account] = {}
+        self._told: deque[Told] = deque()
+        self._is_posted = False
 
     async def run(self) -> None:
         """Listen for as long as the watcher lives."""
@@ -85,7 +90,25 @@ class UserStreams:
     async def _follow(self, account_id: int, stream: UserStream) -> None:
         async with aclosing(stream.events()) as events:
             async for event in events:
-                self._post(_work(account_id, event))
+                self._tell(Told(account_id, Market.FUTURES, event))
+
+    def _tell(self, told: Told) -> None:
+        """Keep an event for the next piece of work; what comes while one is done is one piece together."""
+        self._told.append(told)
+        if not self._is_posted:
+            self._is_posted = True
+            self._post(self._apply_told)
+
+    def _apply_told(self, now: datetime) -> Bells:
+        """Apply what came, on the thread that does the work."""
+        self._is_posted = False  # first: whatever is told from here on posts anew
+        batch: list[Told] = []
+        while self._told and len(batch) < MOST_AT_ONCE:
+            batch.append(self._told.popleft())
+        if self._told and not self._is_posted:
+            self._is_posted = True
+            self._post(self._apply_told)
+        return streams.apply(batch, now)
 
     async def _prove_alive(self) -> None:
         while True:
@@ -104,10 +127,6 @@ def _listened_to() -> dict[int, Account]:
     """Every account that may hold something, paused and unhealthy ones too."""
     close_old_connections()
     return Account.objects.filter(archived_at__isnull=True, mode=settings.MODE).in_bulk()
-
-
-def _work(account_id: int, event: UserEvent) -> Work:
-    return lambda now: streams.apply([Told(account_id, Market.FUTURES, event)], now)
 
 
 def _alive_work(account_ids: list[int]) -> Work:

@@ -10,8 +10,17 @@ Entry, exit, stop, flatten and manual close all pass here; nothing else may plac
 """
 
 from trading.services.execution.cancelling import cancel, cancel_leftovers
-from trading.services.execution.recording import apply_report
+from trading.services.execution.recording import Reported, apply_report, apply_reports
 from trading.services.execution.resolving import refresh, resolve
 from trading.services.execution.sending import submit
 
-__all__ = ["apply_report", "cancel", "cancel_leftovers", "refresh", "resolve", "submit"]
+__all__ = [
+    "Reported",
+    "apply_report",
+    "apply_reports",
+    "cancel",
+    "cancel_leftovers",
+    "refresh",
+    "resolve",
+    "submit",
+]

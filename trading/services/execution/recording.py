@@ -48,7 +48,8 @@ STATUS_OF: dict[ReportStatus, OrderStatus] = {
 class Reported:
     """What the exchange said of one order. `answered_at` is the wall clock of its arrival.
 
-    `fills_known` says that every execution behind the report is already, or is about to be, a row.
+    `fills_known` says that every execution behind the report is about to be a row; those that are rows by
+    now are seen there.
     """
 
     order: Order
@@ -80,7 +81,17 @@ def record(answers: Sequence[Answer], now: datetime) -> Bells:
         if executions:
             bells.add(record_executions(executions, now))
         settle_shares(_shares_of(answer.order for answer in answers), now)
+    bells.unread = _unread(answers)
     return bells
+
+
+def _unread(answers: Sequence[Answer]) -> list[int]:
+    """Orders that filled and whose executions came neither with the answer nor, until now, by a stream."""
+    filled = [answer.order.pk for answer in answers if answer.report and not answer.has_all_fills]
+    if not filled:
+        return []
+    missing = Order.objects.filter(pk__in=filled, status__in=TERMINAL, fills_complete=False)
+    return list(missing.order_by("pk").values_list("pk", flat=True))
 
 
 def _shares_of(orders: Iterable[Order]) -> set[int]:
@@ -106,7 +117,7 @@ def apply_report(order: Order, report: OrderReport, now: datetime, *, fills_know
 def apply_reports(told: Sequence[Reported], now: datetime) -> Bells:
     """Move rows to what the exchange says, by compare-and-set; a stale report changes nothing.
 
-    Reports of one order are applied in the order given. The rows in memory stay as they were.
+    Reports of one order are applied in the order given. In memory only what the rows said before is kept.
     """
     bells = Bells()
     waiting = list(told)
@@ -120,12 +131,22 @@ def apply_reports(told: Sequence[Reported], now: datetime) -> Bells:
 
 
 def _apply_each_once(told: Sequence[Reported], now: datetime) -> Bells:
+    """What other roads wrote meanwhile counts: executions that are rows by now, a position, a second id."""
+    rows = Order.objects.filter(pk__in=[one.order.pk for one in told]).order_by()
+    known = {row.pop("pk"): row for row in rows.values("pk", *KNOWN_COLUMNS)}
     moved: dict[int, Reported] = {}
     for status, same in _by_status(told).items():
-        moved |= {one.order.pk: one for one in _move(status, same, now)}
+        there = [one for one in same if one.order.pk in known]
+        for one in there:
+            for name, value in known[one.order.pk].items():
+                setattr(one.order, name, value)
+        moved |= {one.order.pk: one for one in _move(status, there, now)}
     in_order = [one for one in told if one.order.pk in moved]
     _note_acknowledgements(in_order)
-    return _due_after_all([one.order for one in in_order])
+    bells = Bells()
+    for one in in_order:
+        bells.add(due_after(one.order))
+    return bells
 
 
 def _by_status(told: Sequence[Reported]) -> dict[OrderStatus, list[Reported]]:
@@ -135,6 +156,7 @@ def _by_status(told: Sequence[Reported]) -> dict[OrderStatus, list[Reported]]:
     return found
 
 
+KNOWN_COLUMNS = ("status", "filled_quantity", "position_id", "exchange_order_id", "triggered_order_id")
 MOVED_COLUMNS = (
     "exchange_order_id",
     "triggered_order_id",
@@ -176,7 +198,7 @@ def _move(status: OrderStatus, told: Sequence[Reported], now: datetime) -> list[
 
 def _moved_row(one: Reported, status: OrderStatus, now: datetime, wall: datetime) -> list[object]:
     order, report = one.order, one.report
-    complete = one.fills_known or report.filled_quantity == 0
+    complete = one.fills_known or order.filled_quantity >= report.filled_quantity
     exchange_order_id, triggered_order_id = _exchange_ids(order, report)
     row: list[object] = [
         order.pk,
@@ -225,16 +247,6 @@ def end_unplaced(
     bells = due_after(order)
     if order.purpose == OrderPurpose.ENTRY and order.allocation_id and offer_on:
         bells.allocations.append(order.allocation_id)
-    return bells
-
-
-def _due_after_all(orders: Sequence[Order]) -> Bells:
-    """As `due_after`; an execution told by the stream may have given an order its position meanwhile."""
-    given = dict(Order.objects.filter(pk__in=[order.pk for order in orders]).values_list("pk", "position_id"))
-    bells = Bells()
-    for order in orders:
-        order.position_id = given[order.pk]
-        bells.add(due_after(order))
     return bells
 
 

@@ -1,6 +1,6 @@
 """Sending: the claimed orders leave together, and their answers are recorded together."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 import structlog
@@ -34,7 +34,7 @@ PRIORITY_OF: dict[str, Priority] = {
 def submit(order_ids: Sequence[int], now: datetime) -> Bells:
     """Claim, send and record a chunk of orders. Twice is harmless: the second finds nothing to claim."""
     submitted, ended = claiming.take(order_ids, now)
-    answers = send_all(submitted)
+    answers = send_all(submitted, told=_told_by_streams(submitted, now))
     bells = recording.record(answers, now)
     settle_shares({order.allocation_id for order in ended if order.allocation_id is not None}, now)
     bells.decisions.extend(_decisions_of(ended))
@@ -46,8 +46,11 @@ def submit(order_ids: Sequence[int], now: datetime) -> Bells:
     return bells
 
 
-def send_all(orders: Sequence[Order]) -> list[Answer]:
-    """Send every order at once and wait for every answer, in the order given."""
+def send_all(orders: Sequence[Order], told: Collection[int] = ()) -> list[Answer]:
+    """Send every order at once and wait for every answer, in the order given.
+
+    `told` are the ids of orders whose executions a stream tells: they are not asked for.
+    """
     answers: dict[int, Answer] = {}
     departing: list[tuple[Order, ExchangeGateway]] = []
     for order in orders:
@@ -55,10 +58,26 @@ def send_all(orders: Sequence[Order]) -> list[Answer]:
             departing.append((order, gateway_for(order.account, Market(order.market))))
         except GatewayError as error:  # no key, no gateway: certainly nothing left
             answers[order.pk] = Answer(order, error=OrderRejected(error.code, error.message))
-    arrived = IoLoop.current().run_all([_send(order, gateway) for order, gateway in departing], SEND_SECONDS)
+    arrived = IoLoop.current().run_all(
+        [_send(order, gateway, is_told=order.pk in told) for order, gateway in departing], SEND_SECONDS
+    )
     for (order, _), answer in zip(departing, arrived, strict=True):
         answers[order.pk] = answer if isinstance(answer, Answer) else Answer(order, error=_unforeseen(answer))
     return [answers[order.pk] for order in orders]
+
+
+def _told_by_streams(orders: Sequence[Order], now: datetime) -> set[int]:
+    """Entries whose executions come by themselves. To read those of a thousand takes two minutes' weight.
+
+    An exit's are read all the same: what it left open decides what is sent next.
+    """
+    return {
+        order.pk
+        for order in orders
+        if order.purpose == OrderPurpose.ENTRY
+        and order.market == Market.FUTURES
+        and order.account.is_heard(now)
+    }
 
 
 def _decisions_of(orders: Sequence[Order]) -> list[int]:
@@ -85,21 +104,21 @@ def request_of(order: Order) -> OrderRequest:
     )
 
 
-async def _send(order: Order, gateway: ExchangeGateway) -> Answer:
+async def _send(order: Order, gateway: ExchangeGateway, *, is_told: bool) -> Answer:
     log.info(
         "order_sent", client_order_id=order.client_order_id, account=order.account.name, symbol=order.symbol
     )
     with priority(PRIORITY_OF[order.purpose]):
-        return await _ask(order, gateway)
+        return await _ask(order, gateway, is_told=is_told)
 
 
-async def _ask(order: Order, gateway: ExchangeGateway) -> Answer:
+async def _ask(order: Order, gateway: ExchangeGateway, *, is_told: bool) -> Answer:
     try:
         report = await gateway.submit_order(request_of(order))
     except GatewayError as error:
         return Answer(order, error=error)
     answer = Answer(order, report=report)
-    if report.filled_quantity > 0:
+    if report.filled_quantity > 0 and not is_told:
         await _read_fills(gateway, answer)
     return answer
 

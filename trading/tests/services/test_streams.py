@@ -7,6 +7,8 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from accounts.models import Account
 from accounts.services.gateways import gateway_for
@@ -16,7 +18,7 @@ from exchange.stream_events import ConditionalEvent, OrderEvent, StreamDown, Str
 from tests.processes import PaperExchange
 from trading.domain.states import AllocationOutcome, CloseReason, OrderStatus, PositionStatus
 from trading.models import Fill, Order, Position
-from trading.services import streams
+from trading.services import execution, streams
 from trading.services.bells import Bells
 from trading.services.execution import claiming, recording, sending
 from trading.services.streams import Told
@@ -196,3 +198,89 @@ def test_a_live_stream_proves_only_a_picture_that_was_read() -> None:
 
 def test_an_event_of_an_account_that_is_gone_is_passed_over() -> None:
     assert not streams.apply([Told(10**9, Market.FUTURES, StreamUp(now()))], now())
+
+
+def test_an_entry_whose_stream_is_alive_is_filled_by_the_stream_and_not_by_reading(
+    paper_exchange: PaperExchange,
+) -> None:
+    order = an_entry()
+    streams.note_alive([order.account_id], now())
+    read = executions_read(paper_exchange)
+
+    bells = send(order)
+    assert (order.status, order.fills_complete, bells.unread) == (OrderStatus.FILLED, False, [order.pk])
+    assert share_of(order).outcome == AllocationOutcome.PENDING
+    assert not Position.objects.filter(account=order.account).exists()
+    assert executions_read(paper_exchange) == read
+
+    report, fills = found_there(order)
+    bells = apply(order.account, *(told_by_stream(order, report, fill) for fill in fills))
+    order.refresh_from_db()
+    assert order.fills_complete
+    assert share_of(order).outcome == AllocationOutcome.FILLED
+    assert bells.decisions == [share_of(order).decision_id]
+    assert Position.objects.get(account=order.account).quantity == order.quantity
+
+
+def test_an_answer_after_the_stream_takes_back_nothing() -> None:
+    order = an_entry()
+    (submitted,) = claiming.mark_submitted(claiming.claim([order.pk]), now())
+    (answer,) = sending.send_all([submitted], told={order.pk})
+    report, fills = found_there(order)
+    apply(order.account, *(told_by_stream(order, report, fill) for fill in fills))
+    bells = recording.record([answer], now())
+    order.refresh_from_db()
+    assert (order.status, order.fills_complete, bells.unread) == (OrderStatus.FILLED, True, [])
+    assert order.filled_quantity == order.quantity
+    assert Fill.objects.filter(order=order).count() == len(fills)
+
+
+def test_an_entry_whose_stream_fell_silent_is_read_after_all(paper_exchange: PaperExchange) -> None:
+    order = an_entry()
+    streams.note_alive([order.account_id], now() - timedelta(seconds=30))
+    read = executions_read(paper_exchange)
+    send(order)
+    assert order.fills_complete
+    assert executions_read(paper_exchange) == read + 1
+
+
+def test_what_a_living_stream_did_not_tell_is_looked_up() -> None:
+    order = an_entry()
+    streams.note_alive([order.account_id], now())
+    bells = send(order)
+    execution.refresh(bells.unread, now())
+    order.refresh_from_db()
+    assert order.fills_complete
+    assert Position.objects.get(account=order.account).quantity == order.quantity
+
+
+def test_a_batch_over_many_accounts_costs_no_more_statements_than_one() -> None:
+    orders = [an_entry(account) for account in fit_accounts(5)]
+    told = []
+    for order in orders:
+        report, fills = left_unrecorded(order)
+        told += [
+            Told(order.account_id, Market.FUTURES, told_by_stream(order, report, fill)) for fill in fills
+        ]
+    with CaptureQueriesContext(connection) as of_one:
+        streams.apply(told[:1], now())
+    with CaptureQueriesContext(connection) as of_many:
+        streams.apply(told[1:], now())
+    assert len(of_many) == len(of_one)
+    held = Position.objects.filter(account__in=[order.account_id for order in orders])
+    assert [position.quantity for position in held] == [order.quantity for order in orders]
+
+
+def executions_read(paper: PaperExchange) -> int:
+    """How often somebody asked for executions."""
+    return int(paper.get("/paper/status")["requests_by_endpoint"].get("GET /fapi/v1/userTrades", 0))
+
+
+def found_there(order: Order) -> tuple[OrderReport, Sequence[FillReport]]:
+    """What the exchange knows of an order of ours."""
+    gateway = gateway_for(order.account, Market.FUTURES)
+    wanted = gateway.fetch_order(order.symbol, order.client_order_id, is_conditional=False)
+    report = IoLoop.current().run(wanted, SECONDS)
+    assert report is not None
+    fills = gateway.fetch_fills(order.symbol, exchange_order_id=report.exchange_order_id)
+    return report, IoLoop.current().run(fills, SECONDS)
