@@ -29,6 +29,7 @@ Administration (header ``X-Paper-Secret`` when started with ``--admin-secret``, 
 ``GET /paper/ledger``     ``?format=json|csv&since=seq``: every accepted placement, fill, cancel, trigger,
                           funding and transfer (see :mod:`paper.ledger`)
 ``GET /paper/wallets``    the balances and positions the account state holds, to be compared with the fold
+``GET /paper/weights``    request weight used and requests refused, by address and minute
 ``GET /``                 a status page
 =======================  =================================================================================
 

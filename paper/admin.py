@@ -217,6 +217,11 @@ def show_ledger(service: Service, query: dict[str, str], _values: dict[str, Any]
     return as_json([ledger.shown(row) for row in rows])
 
 
+def show_weights(service: Service, _query: dict[str, str], _values: dict[str, Any]) -> Answer:
+    """Request weight as this exchange counted it, by address and minute."""
+    return as_json(service.limits.shown())
+
+
 def add_faults(service: Service, _query: dict[str, str], values: dict[str, Any]) -> Answer:
     """Activate one rule or a list of them, all or none."""
     try:
@@ -257,6 +262,7 @@ VERBS: dict[tuple[str, str], Verb] = {
     ("POST", "/paper/account"): change_account,
     ("GET", "/paper/wallets"): wallets,
     ("GET", "/paper/ledger"): show_ledger,
+    ("GET", "/paper/weights"): show_weights,
     ("POST", "/paper/faults"): add_faults,
     ("GET", "/paper/faults"): show_faults,
     ("DELETE", "/paper/faults"): clear_faults,

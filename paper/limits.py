@@ -10,7 +10,7 @@ TEN_SECONDS = 10
 ORDERS_PER_MINUTE = 1200
 ORDERS_PER_TEN_SECONDS = 300
 SPOT_SHARE = 2.5  # 6000 a minute beside 2400 of futures
-
+MINUTES_KEPT = 1_000
 
 TOO_MANY, BANNED = 429, 418
 IGNORED_BEFORE_BAN = 50
@@ -51,6 +51,14 @@ class Window:
 
 
 @dataclass(slots=True)
+class Minute:
+    """What one address used of one minute, and how many of its requests were refused for it."""
+
+    used: int = 0
+    refused: int = 0
+
+
+@dataclass(slots=True)
 class Ban:
     """What an address did with its refusals: `ignored` in this window, bans so far, and until when."""
 
@@ -72,15 +80,28 @@ class Limits:
     bans: dict[str, Ban] = field(default_factory=dict)
     weights: defaultdict[str, Window] = field(default_factory=lambda: defaultdict(lambda: Window(MINUTE)))
     orders: dict[str, tuple[Window, Window]] = field(default_factory=dict)
+    minutes: dict[tuple[str, int], Minute] = field(default_factory=dict)
     funding: defaultdict[str, Window] = field(
         default_factory=lambda: defaultdict(lambda: Window(FIVE_MINUTES))
     )
 
     def weigh(self, address: str, weight: int, now: float, *, is_spot: bool = False) -> int:
         """Count a request, futures and spot apart; the weight used this minute, else Exceeded."""
+        name = f"{address} spot" if is_spot else address
+        minute, window = self._minute(name, int(now) // MINUTE), self.weights[name]
+        try:
+            self._weigh(address, window, weight, now, is_spot=is_spot)
+        except Exceeded:
+            minute.refused += 1
+            raise
+        finally:
+            if window.slot == int(now) // MINUTE:
+                minute.used = window.used
+        return window.used
+
+    def _weigh(self, address: str, window: Window, weight: int, now: float, *, is_spot: bool) -> None:
         if self.bans:
             self._check_ban(address, now)
-        window = self.weights[f"{address} spot" if is_spot else address]
         limit = int(self.weight_limit * SPOT_SHARE) if is_spot else self.weight_limit
         used = window.add(weight, now)
         if limit and used > limit:
@@ -90,7 +111,21 @@ class Limits:
                 "minute. Please use the websocket for live updates to avoid polling the API."
             )
             raise Exceeded(-1003, message, window.left(now))
-        return used
+
+    def _minute(self, name: str, slot: int) -> Minute:
+        minute = self.minutes.get((name, slot))
+        if minute is None:
+            minute = self.minutes[name, slot] = Minute()
+            while len(self.minutes) > MINUTES_KEPT:
+                del self.minutes[next(iter(self.minutes))]
+        return minute
+
+    def shown(self) -> list[dict[str, str | int]]:
+        """Weight used and requests refused by address and minute, the oldest first."""
+        return [
+            {"address": name, "minute": slot * MINUTE, "used": minute.used, "refused": minute.refused}
+            for (name, slot), minute in self.minutes.items()
+        ]
 
     def count_funding(self, address: str, now: float) -> None:
         """Count a request for funding rates, which have a pool of their own; Exceeded when it is empty."""

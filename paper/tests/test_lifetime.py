@@ -98,6 +98,8 @@ def test_too_much_weight_is_refused_with_a_time_to_return() -> None:
         refused = server.send("GET", "/fapi/v1/ticker/24hr")
         assert (refused.status, refused.code) == (429, -1003)
         assert 1 <= int(refused.headers["retry-after"]) <= 60
+        (minute,) = server.admin("GET", "/paper/weights")
+        assert (minute["used"], minute["refused"], minute["minute"] % 60) == (40, 1, 0)
     finally:
         server.stop()
 
