@@ -7,7 +7,7 @@ want of room, and no order of an exit is: the exchange has the last word on thos
 everyone of that address until its ``Retry-After`` has passed.
 
 When Redis is gone: exits, protection and lookups go out uncounted, because a position left open costs more
-than a 429; entries and reports are refused with `VenueUnavailable`.
+than a 429; entries, upkeep and reports are refused with `VenueUnavailable`.
 """
 
 import asyncio
@@ -34,16 +34,19 @@ class Priority(StrEnum):
     PROTECTION = "protection"
     LOOKUP = "lookup"
     ENTRY = "entry"
+    UPKEEP = "upkeep"
     REPORT = "report"
 
 
-# Shares of a minute's weight; reports are held to the 40 % that audits may use.
+# Shares of a minute's weight. Reports are held to the 40 % that audits may use, and upkeep, which is settings
+# ahead of need and the hourly look at healthy accounts, to what leaves an entry its reads.
 SHARES: Mapping[Priority, float] = MappingProxyType(
     {
         Priority.EXIT: 1.0,
         Priority.PROTECTION: 0.95,
         Priority.LOOKUP: 0.85,
         Priority.ENTRY: 0.70,
+        Priority.UPKEEP: 0.55,
         Priority.REPORT: 0.40,
     }
 )

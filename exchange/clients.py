@@ -28,7 +28,7 @@ from exchange.errors import Throttled
 from exchange.order_rate import OrderRate
 from exchange.outcomes import Answer, classify, classify_read
 from exchange.port import Market
-from exchange.quirks import Hosts, Venue, Weight
+from exchange.quirks import Hosts, PagedWeight, Venue, Weight
 
 REQUEST_TIMEOUT_MS = 10_000
 RECV_WINDOW_MS = 5_000
@@ -59,7 +59,7 @@ class Pool:
     """One of the venue's weight counts: futures and spot hosts count an address apart."""
 
     gate: RateBudget | None
-    weights: Mapping[str, Weight]
+    weights: Mapping[str, Weight | PagedWeight]
 
 
 FUTURES_APIS = ("fapi", "dapi", "eapi", "papi")

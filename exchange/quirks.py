@@ -6,6 +6,7 @@ Names of calls are ccxt's implicit methods; weights are the venue's own, not ccx
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from math import inf
 from types import MappingProxyType
 
 from exchange.port import Market
@@ -49,6 +50,19 @@ class Weight:
 
 
 @dataclass(frozen=True, slots=True)
+class PagedWeight:
+    """Request weight of one endpoint by the length of the page asked for: up to so many rows, so much."""
+
+    steps: tuple[tuple[float, int], ...]
+    default_limit: int = 500
+
+    def of(self, params: Mapping[str, object]) -> int:
+        """The weight of one call."""
+        limit = int(str(params.get("limit", self.default_limit)))
+        return next(weight for most, weight in self.steps if limit <= most)
+
+
+@dataclass(frozen=True, slots=True)
 class OrderWindow:
     """How many orders one account may place in so many seconds, and the header that tells its count."""
 
@@ -66,7 +80,7 @@ class MarketQuirks:
     ordinary: OrderStore
     conditional: OrderStore
     trigger_params: Mapping[str, object]
-    weights: Mapping[str, Weight]
+    weights: Mapping[str, Weight | PagedWeight]
     sends_reduce_only: bool
     time_endpoint: str
     conditional_types: frozenset[str] = frozenset()
@@ -141,10 +155,13 @@ class Venue:
     uses_passphrase: bool = False
 
 
-def _weights(table: Mapping[str, tuple[int, int]]) -> Mapping[str, Weight]:
-    return MappingProxyType({path: Weight(*weight) for path, weight in table.items()})
+def _weights(
+    table: Mapping[str, tuple[int, int]], paged: Mapping[str, PagedWeight] = MappingProxyType({})
+) -> Mapping[str, Weight | PagedWeight]:
+    return MappingProxyType({**{path: Weight(*weight) for path, weight in table.items()}, **paged})
 
 
+# As published; what is not named weighs 1.
 _FUTURES_WEIGHTS = _weights(
     {
         "POST order": (0, 0),
@@ -155,15 +172,17 @@ _FUTURES_WEIGHTS = _weights(
         "GET ticker/24hr": (1, 40),
         "GET ticker/bookTicker": (2, 5),
         "GET premiumIndex": (1, 10),
-        "GET klines": (5, 5),
-        "GET depth": (10, 10),
         "GET account": (5, 5),
         "GET positionRisk": (5, 5),
         "GET userTrades": (5, 5),
         "GET symbolConfig": (5, 5),
         "GET income": (30, 30),
         "GET accountConfig": (5, 5),
-    }
+    },
+    {
+        "GET klines": PagedWeight(((99, 1), (499, 2), (1000, 5), (inf, 10))),
+        "GET depth": PagedWeight(((50, 2), (100, 5), (500, 10), (inf, 20))),
+    },
 )
 
 _SPOT_WEIGHTS = _weights(

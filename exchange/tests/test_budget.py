@@ -70,7 +70,7 @@ async def test_each_priority_gets_its_share_of_a_minute_and_no_more(
 async def test_what_is_more_urgent_finds_room_after_everything_below_it(budget: RateBudget) -> None:
     got = [await taken(budget, wanted) for wanted in reversed(Priority) if wanted is not Priority.EXIT]
 
-    assert got == [40, 30, 15, 10]
+    assert got == [40, 15, 15, 15, 10]
 
 
 async def test_an_exits_order_is_never_refused_for_want_of_room_and_its_reads_end_with_the_minute(
@@ -242,7 +242,7 @@ async def test_without_redis_what_protects_goes_out_and_what_risks_does_not() ->
 
     for wanted in (Priority.EXIT, Priority.PROTECTION, Priority.LOOKUP):
         await budget.acquire(5, wanted)
-    for wanted in (Priority.ENTRY, Priority.REPORT):
+    for wanted in (Priority.ENTRY, Priority.UPKEEP, Priority.REPORT):
         with pytest.raises(VenueUnavailable) as refused:
             await budget.acquire(5, wanted)
         assert refused.value.code == "BUDGET_UNREACHABLE"
