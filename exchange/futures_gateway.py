@@ -59,6 +59,11 @@ class FuturesGateway(CcxtGateway):
         with read_shape():
             return [binance_reports.symbol_settings(row, self._symbol_of(row)) for row in rows]
 
+    async def set_one_way_mode(self) -> None:
+        """Ask for one position a symbol; -4059 says it is so, -4067 and -4068 that something is open."""
+        with counted_as(Priority.ENTRY):
+            await self._set("fapiPrivatePostPositionSideDual", {"dualSidePosition": "false"})
+
     async def set_leverage(self, symbol: str, leverage: int) -> None:
         """Ask for a leverage; -4028 is a refusal, not "already so"."""
         params = {"symbol": await self._venue_symbol(symbol), "leverage": leverage}

@@ -307,6 +307,10 @@ class ExchangeGateway(Protocol):
         """Leverage and margin mode of every symbol, read in bulk."""
         ...
 
+    async def set_one_way_mode(self) -> None:
+        """Ask for one position a symbol; "already set" is success, open orders or positions refuse it."""
+        ...
+
     async def set_leverage(self, symbol: str, leverage: int) -> None:
         """Ask for a leverage; the read-back decides, not this answer."""
         ...

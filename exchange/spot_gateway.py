@@ -47,6 +47,9 @@ class SpotGateway(CcxtGateway):
         """None: spot has no leverage."""
         return ()
 
+    async def set_one_way_mode(self) -> None:
+        """Nothing to set: spot has no position mode."""
+
     async def set_leverage(self, symbol: str, leverage: int) -> None:
         """Nothing to set: spot has no leverage."""
 

@@ -6,7 +6,14 @@ from enum import StrEnum
 
 from accounts.domain.breaker import CREDENTIAL_CODES
 from exchange.clock import TOO_FAR_MS
-from exchange.port import AccountSettings, BalanceReport, KeyPermissions, Market, PositionReport
+from exchange.port import (
+    AccountSettings,
+    BalanceReport,
+    KeyPermissions,
+    Market,
+    PositionReport,
+    SymbolSettings,
+)
 
 # A key may trade and yet not read its own rights: then they are unknown, which has a rule of its own.
 PERMISSIONS_READ = "permissions"
@@ -38,6 +45,7 @@ class Reading:
     spot_balance: BalanceReport | None = None
     positions: tuple[PositionReport, ...] | None = None
     settings: AccountSettings | None = None
+    symbols: tuple[SymbolSettings, ...] | None = None
     permissions: KeyPermissions | None = None
     clock_offset_ms: int | None = None
     failures: Mapping[str, Failure] = field(default_factory=dict)

@@ -1,18 +1,19 @@
 """Leverage and margin mode of an account's symbols: asked for, read back, and the read-back decides."""
 
 from collections.abc import Awaitable, Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import structlog
 
 from accounts.models import Account, SymbolSetting
 from accounts.services.gateways import gateway_for
 from exchange.budget import Priority, priority
-from exchange.errors import GatewayError
+from exchange.errors import GatewayError, Throttled, VenueUnavailable
 from exchange.loop import IoLoop
 from exchange.port import ExchangeGateway, Market, SymbolSettings
 
 SETTLE_SECONDS = 30.0
+WRITTEN_FOR = timedelta(hours=12)
 
 log = structlog.get_logger(__name__)
 
@@ -26,17 +27,21 @@ def ensure_symbol_settings(
     nothing is stored. A symbol the exchange does not tell of is left out.
     """
     gateway = gateway_for(account, Market.FUTURES)
-    read = IoLoop.current().run(_settle(gateway, account.leverage, tuple(symbols)), SETTLE_SECONDS)
+    settling = _settle(gateway, account.leverage, tuple(symbols), Priority.ENTRY)
+    read = IoLoop.current().run(settling, SETTLE_SECONDS)
     _store(account, read.values(), now)
     return read
 
 
 def ensure_symbol_settings_of(
-    accounts: Iterable[Account], symbols: Iterable[str], now: datetime
+    accounts: Iterable[Account],
+    symbols: Iterable[str],
+    now: datetime,
+    urgency: Priority = Priority.ENTRY,
 ) -> dict[int, dict[str, SymbolSettings]]:
     """As `ensure_symbol_settings` for many accounts at once, by id; one whose read failed is left out."""
     chosen, wanted = list(accounts), tuple(symbols)
-    settled = [_settle_one(account, wanted) for account in chosen]
+    settled = [_settle_one(account, wanted, urgency) for account in chosen]
     answers = IoLoop.current().run_all(settled, SETTLE_SECONDS)
     found: dict[int, dict[str, SymbolSettings]] = {}
     for account, answer in zip(chosen, answers, strict=True):
@@ -48,19 +53,24 @@ def ensure_symbol_settings_of(
     return found
 
 
-async def _settle_one(account: Account, symbols: Sequence[str]) -> dict[str, SymbolSettings]:
-    return await _settle(gateway_for(account, Market.FUTURES), account.leverage, symbols)
+async def _settle_one(
+    account: Account, symbols: Sequence[str], urgency: Priority
+) -> dict[str, SymbolSettings]:
+    return await _settle(gateway_for(account, Market.FUTURES), account.leverage, symbols, urgency)
 
 
 async def _settle(
-    gateway: ExchangeGateway, leverage: int, symbols: Sequence[str]
+    gateway: ExchangeGateway, leverage: int, symbols: Sequence[str], urgency: Priority
 ) -> dict[str, SymbolSettings]:
-    with priority(Priority.ENTRY):
+    with priority(urgency):
         before = await _read(gateway, symbols)
         wrong = [symbol for symbol in symbols if not _is_as_asked(before.get(symbol), leverage)]
         for symbol in wrong:
-            await _asked(gateway.set_isolated_margin(symbol), symbol)
-            await _asked(gateway.set_leverage(symbol, leverage), symbol)
+            found = before.get(symbol)
+            if found is None or not found.is_isolated:
+                await _asked(gateway.set_isolated_margin(symbol), symbol)
+            if found is None or found.leverage != leverage:
+                await _asked(gateway.set_leverage(symbol, leverage), symbol)
         return await _read(gateway, symbols) if wrong else before
 
 
@@ -69,15 +79,31 @@ async def _read(gateway: ExchangeGateway, symbols: Sequence[str]) -> dict[str, S
 
 
 async def _asked(change: Awaitable[None], symbol: str) -> None:
-    """Ask for a change. Whatever is answered, "already so" and refusals alike, the read-back decides."""
+    """Ask for a change. Whatever is answered, "already so" and refusals alike, the read-back decides.
+
+    Raises `Throttled` and `VenueUnavailable`: the next changes would be refused like this one.
+    """
     try:
         await change
+    except (Throttled, VenueUnavailable):
+        raise
     except GatewayError as error:
         log.warning("symbol setting refused", symbol=symbol, code=error.code)
 
 
 def _is_as_asked(found: SymbolSettings | None, leverage: int) -> bool:
     return found is not None and found.is_isolated and found.leverage == leverage
+
+
+def store_all(account: Account, told: Iterable[SymbolSettings], now: datetime) -> None:
+    """Keep a bulk reading: what is new or otherwise than known, and what was last written half a day ago."""
+    known = {
+        symbol: (leverage, is_isolated)
+        for symbol, leverage, is_isolated in SymbolSetting.objects.filter(
+            account=account, read_at__gt=now - WRITTEN_FOR
+        ).values_list("symbol", "leverage", "is_isolated")
+    }
+    _store(account, [one for one in told if known.get(one.symbol) != (one.leverage, one.is_isolated)], now)
 
 
 def _store(account: Account, read: Iterable[SymbolSettings], now: datetime) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
+import structlog
 from django.db import IntegrityError, transaction
 from django.db.models import Q, QuerySet
 
@@ -17,12 +18,13 @@ from accounts.models import Account, Health, Mode
 from accounts.services.breakers import note_verified
 from accounts.services.gateways import gateway_for
 from accounts.services.health import MESSAGE_LENGTH, tell_health
+from accounts.services.symbol_settings import store_all
 from alerts.models import Severity
 from alerts.services import clear_alert, raise_alert
 from exchange.budget import Priority, priority
-from exchange.errors import GatewayError
+from exchange.errors import GatewayError, OrderNotPlaced, Throttled
 from exchange.loop import IoLoop
-from exchange.port import ExchangeGateway, Market
+from exchange.port import AccountSettings, ExchangeGateway, Market
 
 READ_SECONDS = 30.0
 HEALTHY_FOR = timedelta(hours=1)
@@ -31,9 +33,13 @@ POSTPONED = Verdict("POSTPONED", "The rate budget left no room to ask.")
 
 Answer = TypeVar("Answer")
 
+log = structlog.get_logger(__name__)
+
 
 def verify_account(account: Account, now: datetime) -> Verdict:
-    """Read balance, positions, modes, permissions and clock at the exchange; store and return the verdict.
+    """Read money, positions, modes, every symbol's settings, permissions and clock; store and judge them.
+
+    An account in hedge mode is asked into one-way mode first, and read back; the read-back decides.
 
     `POSTPONED` when our own speed limit left no room: then nothing is stored.
     """
@@ -42,7 +48,9 @@ def verify_account(account: Account, now: datetime) -> Verdict:
         gateways = {market: gateway_for(account, market) for market in markets}
     except AccountUnusable as error:
         return _store_unusable(account, error, now)
-    reading = _read(gateways)
+    # Who cannot be verified cannot enter: its reads are as urgent as an entry. Who is well can wait a minute.
+    urgency = Priority.UPKEEP if account.health == Health.HEALTHY else Priority.ENTRY
+    reading = _read(gateways, urgency)
     if reading.is_postponed:
         return POSTPONED
     return _store(account, reading, _terms(account, reading, markets), now)
@@ -69,16 +77,16 @@ def _markets(account: Account) -> frozenset[Market]:
     return frozenset(Market(market) for market in enabled)
 
 
-def _read(gateways: Mapping[Market, ExchangeGateway]) -> Reading:
+def _read(gateways: Mapping[Market, ExchangeGateway], urgency: Priority) -> Reading:
     if not gateways:
         return Reading(failures={"executors": Failure("NO_EXECUTOR", "No executor is enabled.")})
     try:
-        return IoLoop.current().run(_ask(gateways), READ_SECONDS)
+        return IoLoop.current().run(_ask(gateways, urgency), READ_SECONDS)
     except TimeoutError:
         return Reading(failures={"account": Failure("TIMEOUT", f"No answer in {READ_SECONDS:.0f} s.")})
 
 
-async def _ask(gateways: Mapping[Market, ExchangeGateway]) -> Reading:
+async def _ask(gateways: Mapping[Market, ExchangeGateway], urgency: Priority) -> Reading:
     futures, spot = gateways.get(Market.FUTURES), gateways.get(Market.SPOT)
     main = gateways.get(Market.FUTURES) or gateways[Market.SPOT]
     failures: dict[str, Failure] = {}
@@ -90,10 +98,10 @@ async def _ask(gateways: Mapping[Market, ExchangeGateway]) -> Reading:
             failures[name] = Failure(error.code, error.message)
             return None
 
-    # An account that cannot be verified cannot enter: its reads are as urgent as an entry, not as a report.
-    with priority(Priority.ENTRY):
+    with priority(urgency):
         offset_ms = await answer("clock", main.fetch_clock_offset_ms())
-        settings = await answer("settings", main.fetch_account_settings())
+        settings = await answer("settings", _in_one_way_mode(main))
+        symbols = await answer("symbol settings", futures.fetch_symbol_settings()) if futures else None
         positions = await answer("positions", main.fetch_positions())
         permissions = await answer("permissions", main.fetch_permissions())
         balance = await answer("balance", futures.fetch_balance()) if futures else None
@@ -103,10 +111,26 @@ async def _ask(gateways: Mapping[Market, ExchangeGateway]) -> Reading:
         spot_balance=spot_balance,
         positions=None if positions is None else tuple(positions),
         settings=settings,
+        symbols=None if symbols is None else tuple(symbols),
         permissions=permissions,
         clock_offset_ms=offset_ms,
         failures=failures,
     )
+
+
+async def _in_one_way_mode(gateway: ExchangeGateway) -> AccountSettings:
+    """The account's modes, after it was asked into one-way mode where it was not; the read-back decides."""
+    settings = await gateway.fetch_account_settings()
+    if not settings.is_hedge_mode:
+        return settings
+    try:
+        await gateway.set_one_way_mode()
+    except OrderNotPlaced as error:  # open orders or positions hold it there; or it was not the time to ask
+        if isinstance(error, Throttled):
+            raise
+        log.warning("position_mode_refused", code=error.code)
+        return settings
+    return await gateway.fetch_account_settings()
 
 
 def _terms(account: Account, reading: Reading, markets: frozenset[Market]) -> Terms:
@@ -134,6 +158,7 @@ def _store(account: Account, reading: Reading, terms: Terms, now: datetime) -> V
     try:
         with transaction.atomic():
             _write(account, _columns(account, reading, verdict, now))
+            store_all(account, reading.symbols or (), now)
     except IntegrityError:
         # Another row took the exchange's account id between our look and our write: now the look finds it.
         verdict = Verdict("SAME_ACCOUNT", f"This exchange account is already {_twin_of(account, reading)}.")

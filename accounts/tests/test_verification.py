@@ -81,7 +81,10 @@ def test_an_account_set_otherwise_is_unhealthy_until_it_is_put_right(
     make_account: Callable[..., Account], paper_exchange: PaperExchange, told: dict[str, object], code: str
 ) -> None:
     account = make_account(**told)
+    held = {"status": 400, "code": -4068, "account": account.name}  # a position in the way of one-way mode
+    paper_exchange.add_fault(kind="http", endpoint="POST /fapi/v1/positionSide/dual", **held)
     verify_account(account, NOW)
+    paper_exchange.delete("/paper/faults")
     assert health(account) == (Health.UNHEALTHY, code)
     assert Alert.objects.get(cleared_at=None, code="ACCOUNT_UNHEALTHY").account == account.name
     right = {
@@ -93,6 +96,58 @@ def test_an_account_set_otherwise_is_unhealthy_until_it_is_put_right(
     verify_account(account, NOW)
     assert health(account) == (Health.HEALTHY, "")
     assert not Alert.objects.filter(cleared_at=None, code="ACCOUNT_UNHEALTHY").exists()
+
+
+def test_an_account_in_hedge_mode_is_brought_to_one_way_and_read_back(
+    make_account: Callable[..., Account],
+) -> None:
+    account = make_account(dual=True)
+    assert verify_account(account, NOW).is_fit
+    account.refresh_from_db()
+    assert not account.is_hedge_mode
+
+
+def test_already_in_one_way_mode_is_no_error_and_the_read_back_decides(
+    make_account: Callable[..., Account], paper_exchange: PaperExchange
+) -> None:
+    account = make_account(dual=True)
+    already = {"kind": "http", "status": 400, "code": -4059, "account": account.name, "count": 0}
+    paper_exchange.add_fault(endpoint="POST /fapi/v1/positionSide/dual", **already)
+    verify_account(account, NOW)
+    paper_exchange.delete("/paper/faults")
+    assert health(account) == (Health.UNHEALTHY, "HEDGE_MODE")
+
+
+def test_a_verification_reads_every_symbols_settings_at_once_and_writes_what_changed(
+    make_account: Callable[..., Account],
+) -> None:
+    account = make_account()
+    verify_account(account, NOW)
+    rows = SymbolSetting.objects.filter(account=account)
+    assert rows.count() > 30
+    assert set(rows.values_list("leverage", "is_isolated", "read_at")) == {(20, False, NOW)}
+
+    ensure_symbol_settings(account, [BTC], NOW)
+    SymbolSetting.objects.filter(account=account, symbol=BTC).update(leverage=9)
+    for hours in (1, 2):
+        verify_account(account, NOW + timedelta(hours=hours))
+    assert rows.get(symbol=BTC).leverage == account.leverage
+    assert rows.get(symbol=BTC).read_at == NOW + timedelta(hours=1)
+    assert rows.get(symbol=ETH).read_at == NOW
+    verify_account(account, NOW + timedelta(hours=12))
+    assert rows.get(symbol=ETH).read_at == NOW + timedelta(hours=12)
+
+
+def test_settings_that_cannot_be_read_are_a_reason_against_the_account(
+    make_account: Callable[..., Account], paper_exchange: PaperExchange
+) -> None:
+    account = make_account()
+    rule = {"kind": "http", "status": 500, "code": -1000, "account": account.name, "count": 0}
+    paper_exchange.add_fault(endpoint="GET /fapi/v1/symbolConfig", **rule)
+    verify_account(account, NOW)
+    paper_exchange.delete("/paper/faults")
+    assert health(account) == (Health.UNHEALTHY, "-1000")
+    assert not SymbolSetting.objects.exists()
 
 
 def test_a_key_that_can_withdraw_is_a_critical_alert(make_account: Callable[..., Account]) -> None:
@@ -318,6 +373,48 @@ def test_a_refused_leverage_is_stored_as_the_exchange_reads_it_back(
     assert SymbolSetting.objects.get().leverage == read[BTC].leverage
 
 
+@pytest.mark.parametrize("code", [-4046, -4047])
+def test_whatever_is_answered_to_a_margin_mode_the_read_back_decides(
+    make_account: Callable[..., Account], paper_exchange: PaperExchange, code: int
+) -> None:
+    account = make_account()
+    rule = {"kind": "http", "status": 400, "code": code, "account": account.name, "count": 0}
+    paper_exchange.add_fault(endpoint="POST /fapi/v1/marginType", **rule)
+    read = ensure_symbol_settings(account, [BTC], NOW)
+    paper_exchange.delete("/paper/faults")
+    assert (read[BTC].leverage, read[BTC].is_isolated) == (account.leverage, False)
+    assert not SymbolSetting.objects.get().is_isolated
+
+
+def test_only_what_is_not_as_asked_is_asked_for(
+    make_account: Callable[..., Account], paper_exchange: PaperExchange
+) -> None:
+    account = make_account()
+
+    def set_so_far() -> int:
+        rows = paper_exchange.ledger()
+        return sum(row["account"] == account.name and row["kind"] == "SETTING" for row in rows)
+
+    ensure_symbol_settings(account, [BTC], NOW)
+    assert set_so_far() == 2
+    Account.objects.update(leverage=7)
+    account.refresh_from_db()
+    ensure_symbol_settings(account, [BTC], NOW)
+    assert set_so_far() == 3
+
+
+def test_a_change_held_back_for_its_speed_stops_the_changes_after_it_and_stores_nothing(
+    make_account: Callable[..., Account], paper_exchange: PaperExchange
+) -> None:
+    account = make_account()
+    rule = {"kind": "http", "status": 429, "code": -1003, "account": account.name, "retry_after": 1}
+    paper_exchange.add_fault(endpoint="POST /fapi/v1/marginType", **rule)
+    assert ensure_symbol_settings_of([account], [BTC, ETH], NOW) == {}
+    assert not SymbolSetting.objects.exists()
+    rows = paper_exchange.ledger()
+    assert not [row for row in rows if row["account"] == account.name and row["kind"] == "SETTING"]
+
+
 def test_settings_of_many_accounts_are_read_together_and_a_failed_read_leaves_its_account_out(
     make_account: Callable[..., Account], paper_exchange: PaperExchange
 ) -> None:
@@ -376,10 +473,10 @@ def test_the_doctor_prints_a_line_for_each_part_and_account(
 def test_the_doctor_fails_when_one_account_is_not_well(
     make_account: Callable[..., Account], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    account, _ = make_account(dual=True), make_account()
+    account, _ = make_account(multi_assets=True), make_account()
     with pytest.raises(CommandError, match="1 not well"):
         call_command("doctor")
-    assert f"FAIL {account.name}: HEDGE_MODE" in capsys.readouterr().out
+    assert f"FAIL {account.name}: MULTI_ASSETS" in capsys.readouterr().out
 
 
 @pytest.mark.django_db(transaction=True)

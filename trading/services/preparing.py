@@ -13,6 +13,7 @@ from django.db.models import F, Q
 
 from accounts.models import Account, Health, SymbolSetting
 from accounts.services.symbol_settings import ensure_symbol_settings_of
+from exchange.budget import Priority
 from exchange.errors import ReadFailed
 from exchange.port import Market
 from trading.domain.states import DecisionStatus, PositionStatus
@@ -26,13 +27,13 @@ ACCOUNTS_AT_ONCE = 50
 """For how many a decision waits."""
 
 SYMBOLS_A_TICK = 10
-"""Per account; each costs up to two changes of the entries' share of the rate budget."""
+"""Per account; each costs up to two changes of the share that upkeep has of the rate budget."""
 
 
 def prepare(accounts: Sequence[Account], now: datetime) -> int:
     """Prepare some symbols of a few accounts, what open signals ask for first; returns how many accounts."""
     lacking = missing(_fit(accounts), _wanted(), now)
-    return _ensure(accounts, dict(list(lacking.items())[:ACCOUNTS_A_TICK]), now)
+    return _ensure(accounts, dict(list(lacking.items())[:ACCOUNTS_A_TICK]), now, Priority.UPKEEP)
 
 
 def prepare_symbols(symbols: Sequence[str], now: datetime) -> int:
@@ -62,13 +63,20 @@ def _fit(accounts: Iterable[Account]) -> list[Account]:
     return list(fit.filter(executors__market=Market.FUTURES, executors__is_enabled=True).order_by("pk"))
 
 
-def _ensure(accounts: Sequence[Account], lacking: Mapping[int, Sequence[str]], now: datetime) -> int:
+def _ensure(
+    accounts: Sequence[Account],
+    lacking: Mapping[int, Sequence[str]],
+    now: datetime,
+    urgency: Priority = Priority.ENTRY,
+) -> int:
     """Ask account by account for all it lacks at once: one reading before and one after for all symbols."""
     by_id = {account.pk: account for account in accounts}
     groups: dict[tuple[str, ...], list[Account]] = defaultdict(list)
     for pk, symbols in lacking.items():
         groups[tuple(symbols[:SYMBOLS_A_TICK])].append(by_id[pk])
-    return sum(len(ensure_symbol_settings_of(group, symbols, now)) for symbols, group in groups.items())
+    return sum(
+        len(ensure_symbol_settings_of(group, symbols, now, urgency)) for symbols, group in groups.items()
+    )
 
 
 def missing(accounts: Sequence[Account], symbols: Collection[str], now: datetime) -> dict[int, list[str]]:

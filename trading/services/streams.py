@@ -12,9 +12,9 @@ from itertools import groupby
 import structlog
 from django.db import transaction
 
-from accounts.models import Account
+from accounts.models import Account, SymbolSetting
 from exchange.port import Market, ReportStatus
-from exchange.stream_events import ConditionalEvent, OrderEvent, StreamDown, StreamUp, UserEvent
+from exchange.stream_events import ConditionalEvent, ConfigEvent, OrderEvent, StreamDown, StreamUp, UserEvent
 from trading.models import Order
 from trading.services import execution
 from trading.services.bells import Bells
@@ -47,7 +47,9 @@ def apply(told: Sequence[Told], now: datetime) -> Bells:
         if is_of_order:
             bells.add(_apply_orders(list(run), now))
         else:
-            _note_connections(list(run))
+            others = list(run)
+            _note_connections(others)
+            _note_settings(others, now)
     return bells
 
 
@@ -80,6 +82,19 @@ def _note_connections(told: Sequence[Told]) -> None:
     changed = {one.account_id for one in told if isinstance(one.event, StreamUp | StreamDown)}
     if changed:
         doubt(changed)
+
+
+def _note_settings(told: Sequence[Told], now: datetime) -> None:
+    """A setting somebody changed at the exchange counts at once: the next entry must not plan by the old."""
+    for one in told:
+        event = one.event
+        if not isinstance(event, ConfigEvent):
+            continue
+        if event.leverage is not None:
+            known = SymbolSetting.objects.filter(account=one.account_id, symbol=event.symbol)
+            known.update(leverage=event.leverage, read_at=now)
+        if event.is_multi_assets is not None:
+            Account.objects.filter(pk=one.account_id).update(is_multi_assets=event.is_multi_assets)
 
 
 def _apply_orders(told: Sequence[Told], now: datetime) -> Bells:

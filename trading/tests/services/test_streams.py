@@ -9,21 +9,24 @@ from typing import Any
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from pytest_django import Settings
 
 from accounts.models import Account
 from accounts.services.gateways import gateway_for
 from exchange.loop import IoLoop
 from exchange.port import FillReport, Market, OrderReport, OrderSide, ReportStatus
-from exchange.stream_events import ConditionalEvent, OrderEvent, StreamDown, StreamUp, UserEvent
+from exchange.stream_events import ConditionalEvent, ConfigEvent, OrderEvent, StreamDown, StreamUp, UserEvent
 from tests.processes import PaperExchange
 from trading.domain.states import AllocationOutcome, CloseReason, OrderStatus, PositionStatus
 from trading.models import Fill, Order, Position
 from trading.services import execution, streams
+from trading.services.allocation import allocate
 from trading.services.bells import Bells
 from trading.services.execution import claiming, recording, sending
+from trading.services.selection import request
 from trading.services.streams import Told
 from trading.tests.services.holding import at_exchange, stranger
-from trading.tests.services.journey import BTC, WALLET, fit_accounts, now
+from trading.tests.services.journey import BTC, WALLET, WEATHER, a_signal, fit_accounts, now
 from trading.tests.services.sending import a_held_position, a_resting_stop, an_entry, send, settled, share_of
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("unthrottled", "faults")]
@@ -284,3 +287,23 @@ def found_there(order: Order) -> tuple[OrderReport, Sequence[FillReport]]:
     assert report is not None
     fills = gateway.fetch_fills(order.symbol, exchange_order_id=report.exchange_order_id)
     return report, IoLoop.current().run(fills, SECONDS)
+
+
+def test_a_leverage_changed_at_the_exchange_denies_the_next_entry_at_once(settings: Settings) -> None:
+    settings.GATE_OFF = WEATHER
+    (account,) = fit_accounts(1, executors=(Market.FUTURES,))
+    apply(account, ConfigEvent(now(), symbol=BTC, leverage=50))
+
+    decision = request(a_signal(), now())
+    allocate(decision.pk, now())
+    share = decision.allocations.get()
+    assert (share.code, share.orders.exists()) == ("SETTINGS", False)
+
+
+def test_a_margin_mode_of_many_assets_denies_the_next_entry_at_once() -> None:
+    (account,) = fit_accounts(1)
+    apply(account, ConfigEvent(now(), is_multi_assets=True))
+
+    decision = request(a_signal(), now())
+    allocate(decision.pk, now())
+    assert decision.allocations.get().code == "ACCOUNT_UNHEALTHY"
