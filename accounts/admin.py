@@ -85,6 +85,7 @@ class AccountForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptab
             "group",
             "time_zone",
             "leverage",
+            "is_canary",
             "unknown_permissions_accepted",
         ]
 
@@ -186,7 +187,7 @@ class AccountAdmin(RefusingAdmin):
         "key",
         "verified",
     )
-    list_filter: Sequence[Any] = ("health", "is_enabled", "mode", "group", "source")
+    list_filter: Sequence[Any] = ("health", "is_enabled", "is_canary", "mode", "group", "source")
     list_per_page = 50
     search_fields: Sequence[str] = ("name", "group__name", "exchange_account_id")
     actions: ClassVar = ["verify_selected", "pause_selected", "resume_selected"]
@@ -216,7 +217,7 @@ class AccountAdmin(RefusingAdmin):
             "name",
             ("exchange", "mode"),
             ("group", "time_zone"),
-            "leverage",
+            ("leverage", "is_canary"),
             "unknown_permissions_accepted",
         )
         keys = ("api_key", "api_secret", "passphrase")
@@ -435,8 +436,9 @@ def _create(typed: Account, api_key: str, api_secret: str, passphrase: str) -> N
         leverage=typed.leverage,
     )
     made.time_zone = typed.time_zone
+    made.is_canary = typed.is_canary
     made.unknown_permissions_accepted = typed.unknown_permissions_accepted
-    made.save(update_fields=["time_zone", "unknown_permissions_accepted"])
+    made.save(update_fields=["time_zone", "is_canary", "unknown_permissions_accepted"])
     typed.pk = made.pk
     typed.refresh_from_db()
 

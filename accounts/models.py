@@ -76,6 +76,9 @@ class Account(models.Model):
     is_enabled = models.BooleanField(
         default=True, help_text="Off: no new entries; exits and monitoring go on."
     )
+    is_canary = models.BooleanField(
+        default=False, help_text="Goes first in a staged decision; the rest waits for what the exchange says."
+    )
     pause_reason = models.CharField(max_length=200, blank=True, default="")
     archived_at = models.DateTimeField(null=True, blank=True)
 

@@ -57,6 +57,12 @@ def refuse_play_with_real_money(env: Environment, mode: str, switches: Mapping[s
             env.fault(f"{name} is on while MODE=live")
 
 
+def refuse_staged_cascade(env: Environment, *, is_staged: bool, route_policy: str) -> None:
+    """A cascade goes by steps of its own; canaries would be waited for in none of them."""
+    if is_staged and route_policy == "cascade":
+        env.fault("STAGED is on beside ROUTE_POLICY=cascade: a cascade is not staged")
+
+
 def refuse_paper_outside_paper(env: Environment, mode: str, switches: Mapping[str, bool]) -> None:
     """Testnet and live: nothing that only paper has is set."""
     for name, is_on in switches.items():

@@ -16,6 +16,7 @@ from project.contradictions import (
     refuse_paper_outside_paper,
     refuse_play_with_real_money,
     refuse_shared_ports,
+    refuse_staged_cascade,
 )
 from project.env import Environment, read_env_file
 from project.environment_accounts import PREFIX as ACCOUNT_PREFIX
@@ -88,6 +89,8 @@ if env.env_bool("RUNNER", default=False):
     LIMITS = replace(LIMITS, runner=True)
 GATE_OFF = read_gate_off(env, MODE)
 ROUTE_POLICY = env.env_choice("ROUTE_POLICY", "all", ("all", "cascade"))
+STAGED = env.env_bool("STAGED", default=False)
+"""Canary accounts go first, the rest once they are acknowledged; a request may say otherwise."""
 HOUSE_ACCOUNT = env.env_str("HOUSE_ACCOUNT")
 EXIT_POLICY = env.env_choice("EXIT_POLICY", "adaptive", ("adaptive", "signal", "fixed"))
 DEMO_SIGNALS = env.env_bool("DEMO_SIGNALS", default=PAPER)
@@ -122,6 +125,7 @@ refuse_paper_outside_paper(
     {"PAPER_EXCHANGE_URL": bool(env.env_str("PAPER_EXCHANGE_URL")), "CLOCK=replay": clock_name == "replay"},
 )
 refuse_play_with_real_money(env, MODE, {"DEMO_SIGNALS": DEMO_SIGNALS, "DEBUG": DEBUG})
+refuse_staged_cascade(env, is_staged=STAGED, route_policy=ROUTE_POLICY)
 refuse_shared_ports(
     env,
     {"WEB_PORT": WEB_PORT, "FLOWER_PORT": FLOWER_PORT, "PAPER_PORT": PAPER_PORT, "VALKEY_PORT": VALKEY_PORT},

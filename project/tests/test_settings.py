@@ -100,6 +100,11 @@ def test_postgres_is_pooled_and_its_connections_checked(load_settings: LoadSetti
         ({"RUNNER": "perhaps"}, "RUNNER='perhaps' is not on or off"),
         ({"LIMIT_MAX_POSITION": "3"}, "max_position"),
         ({"LIMIT_MAX_POSITIONS": "NaN"}, "max_positions"),
+        (
+            {"STAGED": "on", "ROUTE_POLICY": "cascade"},
+            "STAGED is on beside ROUTE_POLICY=cascade: a cascade is not staged",
+        ),
+        ({"LIMIT_CANARY_REJECT_SHARE": "0"}, "canary_reject_share: 0 is outside 1 to 100"),
         ({"DESK_ID_PREFIX": "p-x"}, "DESK_ID_PREFIX='p-x' is not one to 8 letters or digits"),
         ({"GATE_OFF": "SPREAD,NONSENSE"}, "GATE_OFF names NONSENSE, which is no gate rule"),
         ({"GATE_OFF": "DUPLICATE"}, "GATE_OFF names DUPLICATE"),

@@ -22,7 +22,7 @@ from trading.api.errors import ApiError
 from trading.api.numbers import Figure, Text
 from trading.api.paging import Page, PagingQuery, page_of
 from trading.domain.states import PositionStatus
-from trading.services.account_changes import archive, change_group, change_leverage
+from trading.services.account_changes import archive, change_canary, change_group, change_leverage
 from trading.services.readings import equity_of
 from trading.services.tokens import Scope
 
@@ -56,6 +56,7 @@ class AccountChange(Schema):
     model_config = ConfigDict(extra="forbid")
 
     is_enabled: bool | None = None
+    is_canary: bool | None = None
     pause_reason: Annotated[Text, Field(max_length=200)] = ""
     group: Annotated[Text, Field(max_length=40)] | None = None
     leverage: int | None = None
@@ -84,6 +85,7 @@ class AccountOut(Schema):
     leverage: int
     executors: list[ExecutorOut]
     is_enabled: bool
+    is_canary: bool
     pause_reason: str
     archived_at: datetime | None
     key_last4: str
@@ -156,7 +158,7 @@ def read_account(request: HttpRequest, account_id: UUID) -> AccountOut:
 
 @router.patch("multi-account/api-keys/{uuid:account_id}", auth=needs(Scope.ADMIN), response=AccountOut)
 def change_account(request: HttpRequest, account_id: UUID, body: AccountChange) -> AccountOut:
-    """Pause, resume, regroup, ask for another leverage, or replace the keys."""
+    """Pause, resume, regroup, ask for another leverage, let it go first or not, or replace the keys."""
     account = get_object_or_404(Account, uuid=account_id)
     try:
         with transaction.atomic():
@@ -206,6 +208,8 @@ def _change(account: Account, body: AccountChange) -> None:
         change_group(account, body.group)
     if body.leverage is not None:
         change_leverage(account, body.leverage)
+    if body.is_canary is not None:
+        change_canary(account, is_canary=body.is_canary)
     if body.is_enabled is True:
         registry.resume(account)
     elif body.is_enabled is False:

@@ -27,11 +27,12 @@ router = Router(tags=["decisions"])
 
 
 class DecisionIn(Schema):
-    """Which signal to execute now."""
+    """Which signal to execute now; `is_staged` has canaries go first, or not. Null: as the desk is set."""
 
     model_config = ConfigDict(extra="forbid")
 
     signal_id: UUID
+    is_staged: bool | None = None
 
 
 class LatencyOut(Schema):
@@ -70,6 +71,7 @@ class DecisionOut(Schema):
     status: str
     reason: str
     is_requested: bool
+    is_staged: bool
     quality: Figure | None
     confidence: Figure | None
     mark_price: Figure | None
@@ -103,7 +105,7 @@ def request_decision(request: HttpRequest, body: DecisionIn) -> Status[DecisionD
         return Status(200, _detail(known))
     now = settings.CLOCK.now()
     try:
-        decision = selection.request(signal, now)
+        decision = selection.request(signal, now, is_staged=body.is_staged)
     except selection.RequestRefused as refusal:
         raise ApiError(409, refusal.code, refusal.message) from refusal
     except ReadFailed as failure:
@@ -141,6 +143,7 @@ def _shown(decision: Decision, fan_out: FanOut) -> dict[str, Any]:
         "status": decision.status,
         "reason": decision.reason,
         "is_requested": decision.is_requested,
+        "is_staged": decision.is_staged,
         "quality": decision.quality,
         "confidence": decision.confidence,
         "mark_price": decision.mark_price,

@@ -118,6 +118,7 @@ class Limits:
     excess_loss: Decimal = Decimal("1.25")
     # Execution (section 5)
     deadline_seconds: int = 15
+    canary_reject_share: Decimal = Decimal("0.20")
     unknown_alarm_seconds: int = 60
     # Exit plan (section 6)
     base_take_profit: Decimal = Decimal("0.010")
@@ -328,6 +329,7 @@ TUNABLES: Mapping[str, Tunable] = {
     "leverage": _count(1, 125),
     "excess_loss": _factor("1", "3"),
     "deadline_seconds": _count(1, 120),
+    "canary_reject_share": _percent("1", "100"),
     "unknown_alarm_seconds": _count(11, 600),
     "base_take_profit": _percent("0.1", "20"),
     "base_stop": _percent("0.1", "10"),
@@ -385,6 +387,7 @@ DESK_ONLY = frozenset(
         "desk_depth_share",
         "leverage",
         "deadline_seconds",
+        "canary_reject_share",
         "unknown_alarm_seconds",
         "unprotected_seconds",
         "unseen_alarm_seconds",

@@ -38,6 +38,12 @@ class Decision(models.Model):
     turn = models.PositiveIntegerField(
         default=0, help_text="Counts choices from 1: who starts first moves on with it."
     )
+    is_staged = models.BooleanField(
+        default=False, help_text="Canary accounts first; the rest once they are acknowledged."
+    )
+    wave = models.PositiveSmallIntegerField(
+        default=1, help_text="Of a staged decision: 1 while the canaries are out, 2 once the rest was let go."
+    )
     mark_price = models.DecimalField(max_digits=30, decimal_places=12, null=True, blank=True)
     cap_price = models.DecimalField(max_digits=30, decimal_places=12, null=True, blank=True)
     inputs = models.JSONField(
@@ -48,7 +54,10 @@ class Decision(models.Model):
     deadline_at = models.DateTimeField(null=True, blank=True)
     completed_at = models.DateTimeField(null=True, blank=True)
     stopped_code = models.CharField(
-        max_length=40, blank=True, default="", help_text="VENUE_CIRCUIT and its code."
+        max_length=40,
+        blank=True,
+        default="",
+        help_text="Why nothing more of it is sent: VENUE_CIRCUIT and its code, a canary's.",
     )
     trace_id = models.CharField(max_length=40, blank=True, default="")
 
@@ -97,6 +106,9 @@ class Allocation(models.Model):
         null=True,
         blank=True,
         help_text="Its place in the start order of its step, from 1; none: not sent for.",
+    )
+    wave = models.PositiveSmallIntegerField(
+        default=1, help_text="Of a staged decision: 1 a canary, 2 the rest."
     )
     acknowledged_at = models.DateTimeField(
         null=True, blank=True, help_text="Wall clock of the exchange's answer."

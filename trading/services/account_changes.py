@@ -40,6 +40,12 @@ def change_group(account: Account, group: str) -> None:
     account.save(update_fields=["group"])
 
 
+def change_canary(account: Account, *, is_canary: bool) -> None:
+    """Let an account go first in staged decisions, or with the rest."""
+    account.is_canary = is_canary
+    account.save(update_fields=["is_canary"])
+
+
 def change_leverage(account: Account, leverage: int) -> None:
     """Ask for another leverage; entries wait until it was read back. Raises AccountRefused(BAD_LEVERAGE)."""
     if not 1 <= leverage <= HIGHEST_LEVERAGE:

@@ -33,7 +33,7 @@ from trading.domain.states import (
     SkipCode,
 )
 from trading.models import Allocation, Decision, Order
-from trading.services import refusals, routes
+from trading.services import refusals, routes, waves
 from trading.services.assessment import Assessment, assess
 from trading.services.bells import Bells
 from trading.services.orders import new_entry
@@ -167,14 +167,18 @@ def _write(scene: Scene, assessments: Sequence[Assessment]) -> Bells:
     pairs = zip(allocations, assessments, strict=True)
     offered = [(share, one) for share, one in pairs if share.outcome == AllocationOutcome.PENDING]
     starting = start_order(offered, scene.decision.turn)
+    if scene.decision.is_staged:
+        starting = waves.canaries_first(starting)
     for place, (share, _) in enumerate(starting, 1):
         share.place = place
     Allocation.objects.bulk_create(allocations)
     # The order of the rows is the order in which they are rung, claimed and sent.
-    entries = Order.objects.bulk_create([_entry(scene, share, one, attempt=1) for share, one in starting])
+    entries = Order.objects.bulk_create(
+        [waves.hold(_entry(scene, share, one, attempt=1)) for share, one in starting]
+    )
     refusals.tell(scene.decision, allocations, scene.now)
-    bells = Bells(entries=[entry.pk for entry in entries])
-    return bells if entries else Bells(decisions=[scene.decision.pk])
+    bells = Bells(entries=[entry.pk for entry in entries if entry.due_at is None])
+    return bells or Bells(decisions=[scene.decision.pk])
 
 
 def _allocation(scene: Scene, one: Assessment) -> Allocation:

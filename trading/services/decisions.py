@@ -8,7 +8,7 @@ import structlog
 from trading.domain.states import UNDECIDED, DecisionStatus
 from trading.models import Decision
 from trading.services import allocation as allocations
-from trading.services import circuit
+from trading.services import circuit, waves
 from trading.services.bells import Bells
 from trading.services.shares import settle_shares
 
@@ -23,6 +23,7 @@ def settle(decision_ids: Sequence[int], now: datetime) -> Bells:
             bells.add(circuit.stop_if_same_code(decision.pk, now))
         settle_shares(decision.allocations.order_by().values_list("pk", flat=True), now)
         if decision.status == DecisionStatus.OPEN:
+            bells.add(waves.advance(decision, now))
             bells.add(_complete(decision, now))
     return bells
 

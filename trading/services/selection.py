@@ -59,10 +59,12 @@ def select(now: datetime) -> Decision | None:
     return _choose(waiting, now)
 
 
-def request(signal: Signal, now: datetime) -> Decision:
+def request(signal: Signal, now: datetime, *, is_staged: bool | None = None) -> Decision:
     """Decide on this signal now; the decision it already led to, when there is one.
 
-    Raises RequestRefused for a signal that does not open or was cancelled, be it while the market is read.
+    `is_staged` has the canaries go first, or not; None: as the desk is set.
+    Raises RequestRefused for a signal that does not open or was cancelled, be it while the market is read,
+    and for a staged cascade.
     A mark that cannot be read leaves the decision without a price, and every account is denied STALE_DATA.
     """
     known = Decision.objects.filter(signal=signal).first()
@@ -72,10 +74,12 @@ def request(signal: Signal, now: datetime) -> Decision:
         raise RequestRefused("ACTION", f"a signal that asks to {signal.action} is not executed")
     if signal.status == SignalStatus.CANCELLED:
         raise _cancelled()
+    if is_staged and settings.ROUTE_POLICY == routes.CASCADE:
+        raise RequestRefused("STAGED_CASCADE", "a cascade goes by steps of its own and is not staged")
     figures = market.figures([signal.symbol], now)[signal.symbol]
     assessed = _quality(signal, figures, history.records(settings.LIMITS.history_days, now))
     shown = [_shown(signal, assessed)]
-    decided = _decide(signal, figures, assessed, shown, now, is_requested=True)
+    decided = _decide(signal, figures, assessed, shown, now, is_requested=True, is_staged=is_staged)
     decision = decided or Decision.objects.filter(signal=signal).first()
     if decision is None:
         raise _cancelled()
@@ -277,6 +281,7 @@ def _decide(
     now: datetime,
     *,
     is_requested: bool = False,
+    is_staged: bool | None = None,
 ) -> Decision | None:
     """Move the signal and write its decision; None when another worker or a cancel was first."""
     mark_at = min(figures.mark_at or now, now)
@@ -291,6 +296,7 @@ def _decide(
         confidence=dual.confidence(possible, signal.score) if possible else None,
         route_policy=settings.ROUTE_POLICY,
         turn=_next_turn(),
+        is_staged=settings.STAGED if is_staged is None else is_staged,
         mark_price=figures.mark_price,
         cap_price=_cap_price(signal, figures),
         inputs=figures.as_inputs(now),

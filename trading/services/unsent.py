@@ -11,14 +11,17 @@ from trading.models import Order
 UNSENT = (OrderStatus.PENDING, OrderStatus.CLAIMED)
 
 
-def cancel_unsent(entries: QuerySet[Order], code: str, now: datetime) -> list[int]:
-    """Cancel those of the entries that were not sent, and return their allocations; inside a transaction."""
+def cancel_unsent(
+    entries: QuerySet[Order], code: str, now: datetime, status: OrderStatus = OrderStatus.CANCELLED
+) -> list[int]:
+    """End those of the entries that were not sent, and return their allocations; inside a transaction."""
     unsent = entries.filter(status__in=UNSENT).select_for_update(of=("self",))
     found: dict[int, int | None] = dict(unsent.values_list("pk", "allocation_id"))
     Order.objects.filter(pk__in=found).update(
-        status=OrderStatus.CANCELLED,
+        status=status,
         code=code,
         finished_at=now,
+        due_at=None,
         fills_complete=True,
         reserved_margin=0,
         reserved_risk=0,

@@ -12,7 +12,7 @@ from exchange.loop import IoLoop
 from exchange.port import ExchangeGateway, Market, OrderRequest, OrderSide, OrderType
 from trading.domain.states import OrderPurpose
 from trading.models import Order
-from trading.services import circuit
+from trading.services import circuit, waves
 from trading.services.bells import Bells
 from trading.services.execution import claiming, recording
 from trading.services.execution.answers import Answer
@@ -39,7 +39,7 @@ def submit(order_ids: Sequence[int], now: datetime) -> Bells:
     settle_shares({order.allocation_id for order in ended if order.allocation_id is not None}, now)
     bells.decisions.extend(_decisions_of(ended))
     # A decision is rung when its last share has its end; until then every chunk would read all of it.
-    bells.decisions = settled_decisions(bells.decisions)
+    bells.decisions = settled_decisions(bells.decisions) + waves.to_judge(submitted)
     refused = [answer.order for answer in answers if isinstance(answer.error, OrderRejected)]
     for decision_id in _decisions_of(refused):
         bells.add(circuit.stop_if_same_code(decision_id, now))

@@ -114,6 +114,15 @@ def test_a_pause_needs_a_reason_and_a_refused_change_changes_nothing(asking: Ask
     assert change(client, account, is_enabled=True).json()["pause_reason"] == ""
 
 
+def test_an_account_is_marked_a_canary_and_unmarked(asking: Asker, redis: Redis) -> None:
+    account = rows.account()
+    client = asking(*ALL)
+    assert client.get(f"{KEYS}/{account.uuid}").json()["is_canary"] is False
+    assert change(client, account, is_canary=True).json()["is_canary"] is True
+    assert change(client, account, leverage=4).json()["is_canary"] is True
+    assert change(client, account, is_canary=False).json()["is_canary"] is False
+
+
 def test_an_account_with_something_open_keeps_its_keys(asking: Asker, redis: Redis) -> None:
     holder, waiter = rows.account("holder"), rows.account("waiter")
     position = rows.position(holder)

@@ -1,7 +1,12 @@
 """The fan-out ledger over HTTP."""
 
-import pytest
+from typing import Any
 
+import pytest
+from pytest_django import Settings
+from redis import Redis
+
+from tests.processes import PaperExchange
 from trading.domain.states import AllocationOutcome
 from trading.models import Decision
 from trading.services.tokens import Scope
@@ -102,3 +107,21 @@ def test_an_unknown_signal_is_not_decided(asking: Asker) -> None:
 
     assert (response.status_code, response.json()["error"]["code"]) == (404, "NOT_FOUND")
     assert not Decision.objects.exists()
+
+
+def test_a_decision_is_staged_when_it_is_asked_so(
+    asking: Asker, redis: Redis, paper_exchange: PaperExchange, settings: Settings
+) -> None:
+    signals = [rows.signal(f"s-{number}") for number in range(3)]
+    client = asking(Scope.TRADE)
+
+    def ask(number: int, **told: object) -> Any:
+        body = {"signal_id": str(signals[number].uuid), **told}
+        return client.post("/api/bot/decisions", body, content_type="application/json")
+
+    assert ask(0).json()["is_staged"] is False
+    assert ask(1, is_staged=True).json()["is_staged"] is True
+    settings.ROUTE_POLICY = "cascade"
+    refused = ask(2, is_staged=True)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "STAGED_CASCADE")
+    assert Decision.objects.count() == 2
