@@ -75,6 +75,7 @@ def status(service: Service, _query: dict[str, str], _values: dict[str, Any]) ->
             "streams": len(service.hub.connections),
             "requests": service.requests,
             "requests_by_endpoint": service.traffic.by_endpoint,
+            "refusals": dict(service.traffic.refusals),
             "faults": len(service.faults.rules),
             "tick": {
                 "engine_ms": round(service.tick.engine_ms, 3),

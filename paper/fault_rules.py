@@ -31,8 +31,9 @@ orders alone) and what the kind needs. Requests over the WebSocket API are met l
 Two more act at once and are not kept: ``expire_listen_key`` ends the user streams of accounts the way an hour
 of silence does, ``disconnect_streams`` closes their connections (everybody's without ``account``).
 
-``apply`` is true by default, false for http. Without ``message`` a code brings the exchange's own text. A
-rule that names what does not exist, or means nothing, is refused with those that came beside it.
+``apply`` is true by default, false for http. Without ``message`` a code brings the exchange's own text.
+``label`` is the caller's own word for a rule, shown back with its hits. A rule that names what does not
+exist, or means nothing, is refused with those that came beside it.
 """
 
 import json
@@ -93,7 +94,13 @@ class Rule:
     leverage: int = 0
     foreign_position: str = "0"
     foreign_order: str = "0"
+    label: str = ""
     hits: int = 0
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether it has struck as often as it was asked to."""
+        return 0 < self.count <= self.hits
 
     @property
     def applies(self) -> bool:
@@ -167,6 +174,7 @@ MEANINGS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "leverage": (lambda value: _is_whole(value) and value >= 0, "leverage is not a whole number from 0 on"),
     "foreign_position": (_is_quantity, "foreign_position is not a number"),
     "foreign_order": (_is_quantity, "foreign_order is not a number"),
+    "label": (_is_text, "label is no text"),
 }
 OPTIONAL = frozenset({"apply", "body", "retry_after", "dual"})
 AS_TEXT = frozenset({"fraction", "foreign_position", "foreign_order"})

@@ -22,20 +22,27 @@ class Faults:
     def __init__(self, seed: int) -> None:
         self.dice = random.Random(seed)  # noqa: S311  # reproducible failures, not secrets
         self.rules: list[Rule] = []
+        self.spent: list[Rule] = []
         self.placed: dict[str, float] = {}
         self.met: set[tuple[int, str]] = set()
 
     def clear(self) -> None:
-        """No rule is active any more."""
+        """No rule is active any more, and none is remembered."""
         self.rules.clear()
+        self.spent.clear()
         self.met.clear()
 
     def shown(self) -> list[dict[str, Any]]:
-        """The rules with their hits."""
-        return [asdict(rule) for rule in self.rules]
+        """The rules with their hits, in the order they were added in."""
+        return [asdict(rule) for rule in (*self.spent, *self.rules)]
+
+    def add(self, rule: Rule) -> None:
+        """Activate a rule; those that struck as often as asked are set aside, so that requests pass few."""
+        self.spent += [one for one in self.rules if one.is_spent]
+        self.rules = [one for one in self.rules if not one.is_spent] + [rule]
 
     def _strike(self, rule: Rule) -> bool:
-        if rule.count and rule.hits >= rule.count:
+        if rule.is_spent:
             return False
         if rule.probability < 1 and self.dice.random() >= rule.probability:
             return False

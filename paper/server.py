@@ -81,6 +81,7 @@ class Server:
             route = self.admit(call, query, body, request.remote or "", headers)
             route.check_parameters(call)
         except Refusal as refusal:
+            self.service.traffic.refuse(f"{request.method} {request.path}", refusal.code)
             await self.service.settled()
             return _response(failure(refusal.code, refusal.message), refusal.status, headers)
         except Exceeded as exceeded:
@@ -144,6 +145,7 @@ class Server:
                     await asyncio.sleep(0)
             status, result = 200, route.answer(call)
         except Refusal as refusal:
+            self.service.traffic.refuse(f"{call.method} {call.path}", refusal.code)
             status, result = refusal.status, {"code": refusal.code, "msg": refusal.message}
         except Exception:
             LOG.exception("%s %s failed", call.method, call.path)

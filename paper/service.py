@@ -230,7 +230,7 @@ class Service:
             elif rule.kind == DISCONNECT:
                 self.hub.disconnect(rule.account)
             else:
-                self.faults.rules.append(rule)
+                self.faults.add(rule)
         if any(rule.kind == MISMATCH for rule in rules):
             for portfolio in list(self.exchange.venue.portfolios.values()):
                 self._greet(portfolio)

@@ -119,6 +119,7 @@ async def _served(server: "Server", call: Call, signed: bytes, address: str, num
     try:
         route = server.admit(call, signed, b"", address, headers)
     except Refusal as refusal:
+        server.service.traffic.refuse(f"{call.method} {call.path}", refusal.code)
         await server.service.settled()
         shown = failed(number, refusal.status, refusal.code, refusal.message)
         return orjson.dumps(shown | {"rateLimits": used(headers)})

@@ -189,3 +189,22 @@ def test_rules_count_their_hits(server: Wire) -> None:
     )
     assert [server.send("GET", "/fapi/v1/ping").status for _ in range(2)] == [502, 200]
     assert [rule["hits"] for rule in server.admin("GET", "/paper/faults")] == [1]
+
+
+def test_a_rule_keeps_its_label_and_its_hits_when_it_is_spent(server: Wire) -> None:
+    server.admin("DELETE", "/paper/faults")
+    refused = {"kind": "http", "endpoint": ORDER, "account": "fault-label", "status": 503, "code": -1000}
+    server.admin("POST", "/paper/faults", **refused, label="first", apply=True)
+    assert server.market("fault-label", "BUY", "0.01").status == 503
+    server.admin("POST", "/paper/faults", **refused, label="second")
+    told = [(rule["label"], rule["apply"], rule["hits"]) for rule in server.admin("GET", "/paper/faults")]
+    assert told == [("first", True, 1), ("second", None, 0)]
+    server.admin("DELETE", "/paper/faults")
+    assert server.admin("GET", "/paper/faults") == []
+
+
+def test_refusals_are_counted_by_endpoint_and_code(server: Wire) -> None:
+    before = server.admin("GET", "/paper/status")["refusals"].get(f"{ORDER} -1021", 0)
+    server.admin("POST", "/paper/faults", kind="clock_skew", endpoint=ORDER, account="fault-late", seconds=45)
+    assert server.market("fault-late", "BUY", "0.01").json["code"] == -1021
+    assert server.admin("GET", "/paper/status")["refusals"][f"{ORDER} -1021"] == before + 1
