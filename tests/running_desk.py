@@ -77,7 +77,7 @@ class Desk:
         self.start(*WORKERS, "beat", "watcher", "web")
 
     def process(self, name: str, copy: int = 1) -> Process:
-        """One program; a second `copy` of the same is another process."""
+        """One program; a second `copy` of the same is another process, found again by `name_copy`."""
         key = name if copy == 1 else f"{name}_{copy}"
         if key not in self._processes:
             words = shlex.split(self._commands[name].replace("@%h", f"-{copy}@%h"))

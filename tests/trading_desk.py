@@ -9,6 +9,7 @@ from decimal import Decimal
 from functools import partial
 from http.client import HTTPConnection, HTTPException
 from threading import Event, Lock, Thread
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote, urlsplit
 from uuid import uuid4
@@ -47,7 +48,10 @@ WEATHER = "CORRELATED,VOLATILITY,TREND_AGAINST,FUNDING,SPREAD,REWARD_RISK"
 """Gate rules about how the synthetic market happens to be while a test runs."""
 
 SCOPES = ("signals:write", "read", "trade", "admin")
-START_SECONDS = 60.0
+START_SECONDS = 180.0
+
+ONE_OF_EACH: Mapping[str, int] = MappingProxyType({})
+"""No program runs twice."""
 
 LedgerRow = Mapping[str, Any]
 
@@ -93,24 +97,33 @@ class Supervisor(Thread):
 class TradingDesk:
     """Programs, accounts and a token; verbs of a client, of the exchange and of somebody who waits."""
 
-    def __init__(self, desk: Desk, exchange: PaperExchange, accounts: int) -> None:
+    def __init__(
+        self, desk: Desk, exchange: PaperExchange, accounts: int, copies: Mapping[str, int] = ONE_OF_EACH
+    ) -> None:
         self.programs = desk
         self.exchange = exchange
         self.names = [f"w-{uuid4().hex[:10]}" for _ in range(accounts)]
         for name in self.names:
             create_account(name, name, name)
-        self.supervisor = Supervisor(desk, (*WORKERS, "beat", "watcher", "web"))
+        self.further = [
+            desk.process(name, copy).name for name, count in copies.items() for copy in range(2, count + 1)
+        ]
+        self.supervisor = Supervisor(desk, (*WORKERS, "beat", "watcher", "web", *self.further))
         self._token = create_token(f"observer {uuid4().hex[:8]}", SCOPES)
 
     def start(self) -> None:
         """Start every program with the marks pinned; ready when every account may trade."""
         self.pin(MARKS)
         self.programs.start_all()
+        for name in self.further:
+            self.programs.process(name).start()
         self.supervisor.start()
         self.wait_ready()
         # The tick of beat does it each minute; without its first reading no ledger has a beginning.
         equity.record(timezone.now())
-        assert EquitySnapshot.objects.count() == 2 * len(self.names)
+        # Where the start took longer than a minute the tick has been there too.
+        read = EquitySnapshot.objects.order_by().values("account", "market").distinct()
+        assert read.count() == 2 * len(self.names)
 
     def stop(self) -> None:
         """End every program of the desk."""
@@ -306,7 +319,7 @@ class TradingDesk:
         try:
             connection.request(method, path, None if body is None else json.dumps(body), headers)
             answer = connection.getresponse()
-            return answer.status, json.loads(answer.read() or b"null")
+            return answer.status, _read(answer.read())
         except (OSError, HTTPException):
             return 0, None
         finally:
@@ -330,6 +343,14 @@ def entered_more_than_once(fills: Iterable[LedgerRow]) -> list[tuple[str, str]]:
     }
     times = Counter((account, symbol, shares[order]) for account, symbol, order in filled)
     return [(account, symbol) for (account, symbol, _), count in times.items() if count > 1]
+
+
+def _read(body: bytes) -> Any:
+    """The JSON of an answer; None for the page of a server that failed."""
+    try:
+        return json.loads(body or b"null")
+    except ValueError:
+        return None
 
 
 def _counted(rows: Iterable[Any]) -> str:
