@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := accounts alerts bench desk exchange paper project tests trading conftest.py manage.py
 PRESENT := $(wildcard $(SOURCES))
 
-.PHONY: install run test check replay bench conformance help
+.PHONY: install run test check replay bench chaos chaos-long conformance help
 .DEFAULT_GOAL := help
 
 help:
@@ -14,6 +14,8 @@ help:
 	@echo "make check            format, lint, types, import contracts, migrations"
 	@echo "make replay DATA=dir  trade recorded candles through the whole desk"
 	@echo "make bench            measure the desk beside the physical floor, a line of JSON a figure"
+	@echo "make chaos            kill, cut and lie to a whole desk, and compare ledgers; SEED=n, DB=postgres"
+	@echo "make chaos-long       the same with 10,000 orders"
 	@echo "make conformance      other clients against the paper exchange, each in an environment of its own"
 	@echo "make install          only set up"
 
@@ -54,6 +56,12 @@ replay: install
 
 bench: install
 	@exec $(BIN)/python -m bench $(ARGS)
+
+chaos: install
+	@exec $(BIN)/python -m tests.chaos --size $(or $(SIZE),usual) --database $(or $(DB),sqlite) $(if $(SEED),--seed $(SEED))
+
+chaos-long: install
+	@exec $(BIN)/python -m tests.chaos --size long --database $(or $(DB),sqlite) $(if $(SEED),--seed $(SEED))
 
 conformance: $(VENV)/.dev-installed
 	@exec $(BIN)/python -m tests.clients.conformance $(CLIENTS)
