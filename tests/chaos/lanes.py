@@ -7,13 +7,16 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from decimal import Decimal
 from threading import Event, Lock, Thread
 from typing import Any
 from uuid import uuid4
 
 from django.db import OperationalError, connection
+from django.utils import timezone
 
+from accounts.models import Account, Health
 from tests.chaos import decks
 from tests.chaos.board import Board
 from tests.chaos.decks import ORDER, STOP, Deck, Fault
@@ -27,7 +30,8 @@ FAULTY_SHARE = 0.12
 
 SLOW_SHARE = 0.4
 SLOW_SECONDS = (0.2, 0.7)
-READY_SECONDS = 20.0
+READY_SECONDS = 45.0
+FIT_SHARE = 0.8
 ANSWER_SECONDS = 60.0
 COMPLETE_SECONDS = 45.0
 FLAT_SECONDS = 60.0
@@ -93,7 +97,7 @@ class Lane(Thread):
     # ── a life ───────────────────────────────────────────────────────────────
     def _live(self, coin: str, side: str) -> None:
         way = self._ways.deal()
-        self._until(lambda: self._desk.get("/ready")[0] == 200, READY_SECONDS)
+        self._until(self._may_enter, READY_SECONDS)
         self._arm_before(coin, way)
         decision_id = self._ask(coin, side)
         if decision_id is None:
@@ -107,6 +111,12 @@ class Lane(Thread):
         if not self._until(lambda: is_flat(coin), FLAT_SECONDS):
             self._leave(coin, side, "signal")
             self._until(lambda: is_flat(coin), FLAT_SECONDS)
+
+    def _may_enter(self) -> bool:
+        """Whether the desk is ready and most accounts are fresh: one that denies everybody proves little."""
+        lately = timezone.now() - timedelta(seconds=20)
+        fit = Account.objects.filter(name__in=self._desk.names, health=Health.HEALTHY, fresh_at__gte=lately)
+        return fit.count() >= FIT_SHARE * len(self._desk.names) and self._desk.get("/ready")[0] == 200
 
     def _arm_before(self, coin: str, way: str) -> None:
         self._arm(self._settings, coin, share=0.01)
