@@ -251,6 +251,6 @@ def of_rows() -> dict[str, Any]:
 def of_exchange(ground: Ground) -> dict[str, Any]:
     """What the exchange counted: placements asked for, and requests it refused as too old or ahead."""
     status = ground.exchange.get("/paper/status")
-    asked = status["endpoints"]
+    asked = status["requests_by_endpoint"]
     late = {f"{endpoint} -1021": status["refusals"].get(f"{endpoint} -1021", 0) for endpoint in (ORDER, STOP)}
     return {"placements": asked.get(ORDER, 0) + asked.get(STOP, 0), "refused_by_their_timestamp": late}

@@ -1,7 +1,7 @@
 """The safeguards, each with what the desk would be without it. Loaded in the desk's own programs."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from uuid import uuid4
@@ -9,22 +9,23 @@ from uuid import uuid4
 from django.utils import timezone
 
 from exchange.errors import GatewayError
+from exchange.port import OrderReport
 from tests.chaos.sabotage import ABSENCE, CLAIM, LOOKUP, SWEEPER
-from trading.domain.states import ExpireCode, OrderStatus
+from trading.domain.states import OrderStatus
 from trading.models import Order
 from trading.services import sweeping
 from trading.services.bells import Bells
-from trading.services.execution import claiming, recording, resolving
+from trading.services.execution import absence, claiming, recording
 
 claim, mark_unknown = claiming.claim, recording._mark_unknown
-note_absence, sweep = resolving._note_absence, sweeping.sweep
+judge, sweep = absence.judge, sweeping.sweep
 
 
 def take_out() -> None:
     """Let every step ask first whether its safeguard is there."""
     claiming.claim = _claim
     recording._mark_unknown = _mark_unknown
-    resolving._note_absence = _note_absence
+    absence.judge = _judge
     sweeping.sweep = _sweep
 
 
@@ -41,7 +42,7 @@ def _claim(order_ids: Sequence[int]) -> list[Order]:
     Order.objects.filter(pk__in=order_ids).update(
         status=OrderStatus.CLAIMED, claimed_by=token, lease_until=timezone.now() + claiming.LEASE
     )
-    return claiming._held(token, OrderStatus.CLAIMED)
+    return claiming._held(token)
 
 
 def _mark_unknown(order: Order, error: GatewayError) -> Bells:
@@ -52,11 +53,13 @@ def _mark_unknown(order: Order, error: GatewayError) -> Bells:
     return Bells(entries=[order.pk])
 
 
-def _note_absence(order: Order, look: resolving.Look, now: datetime) -> Bells:
+def _judge(
+    absent: Sequence[absence.Absent], asked_at: datetime, now: datetime
+) -> Iterator[tuple[Order, OrderReport | bool]]:
     """Without: what one look does not find was never placed."""
     if not _is_off(ABSENCE):
-        return note_absence(order, look, now)
-    return recording.end_unplaced(order, OrderStatus.EXPIRED, ExpireCode.NOT_PLACED, "", now, offer_on=True)
+        return judge(absent, asked_at, now)
+    return iter([(order, True) for order, _ in absent])
 
 
 def _sweep(now: datetime) -> Bells:
