@@ -23,10 +23,11 @@ from ccxt.base.errors import BaseError
 
 from exchange.budget import Priority, RateBudget, current_priority, priority, spend_taken
 from exchange.clock import VenueClock
+from exchange.codes import CodeBook
 from exchange.credentials import Credentials
 from exchange.errors import Throttled
 from exchange.order_rate import OrderRate
-from exchange.outcomes import Answer, classify, classify_read
+from exchange.outcomes import BINANCE_CODES, Answer, classify, classify_read
 from exchange.port import Market
 from exchange.quirks import Hosts, PagedWeight, Venue, Weight
 
@@ -37,9 +38,6 @@ REDIRECTS = frozenset({301, 302, 303, 307, 308})
 # How long an address stays silent when the venue does not say: 418 is a ban of two minutes and more.
 UNTOLD_WAIT_SECONDS: Mapping[int, float] = MappingProxyType({429: 10.0, 418: 120.0})
 UNWEIGHED = Weight(1, 1)
-PLACEMENTS = frozenset({"POST order", "POST algoOrder"})
-TOO_MANY_ORDERS = "-1015"
-OUT_OF_STEP = frozenset({"-1021", "-5028"})
 
 
 @dataclass(slots=True)
@@ -80,6 +78,8 @@ class GatedClient:
     order_rate: OrderRate
     used_weight_header: str
     venue_clock: VenueClock
+    placements: frozenset[str]
+    code_book: CodeBook = BINANCE_CODES
 
     def __del__(self) -> None:
         """Nothing to release: session and connections belong to the loop, not to a clone."""
@@ -105,10 +105,10 @@ class GatedClient:
         try:
             return await self._ask(path, api, method, params, config or {})
         except BaseError as exc:
-            if path == "time" or classify(exc).code not in OUT_OF_STEP:
+            if path.rpartition("/")[2] == "time" or classify(exc).code not in self.code_book.out_of_step:
                 raise
             await self.venue_clock.resynchronise(asked_at)
-            if f"{method} {path}" in PLACEMENTS:
+            if f"{method} {path}" in self.placements:
                 raise
         return await self._ask(path, api, method, params, config or {})
 
@@ -117,7 +117,7 @@ class GatedClient:
     ) -> Any:
         pool = self.pools[pool_of(api)]
         endpoint = f"{method} {path}"
-        is_order = endpoint in PLACEMENTS
+        is_order = endpoint in self.placements
         wanted = current_priority.get() or Priority.REPORT
         if is_order:
             self.order_rate.take(wanted)
@@ -167,7 +167,7 @@ class GatedClient:
         try:
             super().handle_errors(code, reason, url, method, headers, body, *rest)  # type: ignore[misc]  # ccxt's own
         except BaseError as exc:
-            exc.answer = Answer(code, body or "", retry_after_seconds(headers))
+            exc.answer = Answer(code, body or "", retry_after_seconds(headers), self.code_book)
             raise
 
     def handle_http_status_code(self, code: int, reason: str, url: str, method: str, body: str) -> None:
@@ -175,7 +175,7 @@ class GatedClient:
         try:
             super().handle_http_status_code(code, reason, url, method, body)  # type: ignore[misc]  # ccxt's own
         except BaseError as exc:
-            exc.answer = Answer(code, body or "")
+            exc.answer = Answer(code, body or "", codes=self.code_book)
             raise
 
     async def _tell_throttled(self, gate: RateBudget | None, exc: BaseError) -> None:
@@ -184,7 +184,7 @@ class GatedClient:
             return
         error = classify(exc, int(time.time() * 1000))
         told = error.retry_after_seconds if isinstance(error, Throttled) else 0.0
-        if error.code == TOO_MANY_ORDERS:
+        if error.code in self.code_book.too_many_orders:
             self.order_rate.note_refused(told)
         elif gate is not None and answer.status in UNTOLD_WAIT_SECONDS:
             await gate.note_retry_after(told or UNTOLD_WAIT_SECONDS[answer.status])
@@ -197,9 +197,9 @@ def retry_after_seconds(headers: Mapping[str, str] | None) -> float:
 
 
 @cache
-def client_class(ccxt_id: str) -> Any:
+def client_class(ccxt_id: str, base: Any = GatedClient) -> Any:
     """The gated variant of a ccxt class; made once, because ccxt caches names on the class."""
-    return type(f"Gated_{ccxt_id}", (GatedClient, getattr(ccxt, ccxt_id)), {})
+    return type(f"Gated_{ccxt_id}", (base, getattr(ccxt, ccxt_id)), {})
 
 
 def clone(template: Any, credentials: Credentials) -> Any:
@@ -265,6 +265,7 @@ class VenueConnection:
         hosts: Hosts,
         session: SharedSession,
         budgets: Mapping[Market, RateBudget] | None = None,
+        client_base: Any = GatedClient,
     ) -> None:
         """Nothing is asked before the first use."""
         self.venue = venue
@@ -276,6 +277,7 @@ class VenueConnection:
         if market in self.budgets:
             self.budgets[market].follow(self.clock.now_ms)
         self.session = session
+        self._client_base = client_base
         self._template: Any = None
         self._symbols: dict[str, str] = {}
         self._failed: tuple[float, Exception] | None = None
@@ -315,7 +317,7 @@ class VenueConnection:
         current_flight.set(None)
         with priority(Priority.PROTECTION):
             answer = await getattr(self._template, self.quirks.time_endpoint)({})
-        return int(answer["serverTime"])
+        return self.quirks.read_time(answer)
 
     def symbol_of(self, venue_symbol: str) -> str:
         """The unified symbol of the venue's own name; an unlisted one stays as the venue calls it."""
@@ -326,24 +328,29 @@ class VenueConnection:
         return self._template is not None and symbol in self._template.markets
 
     def _build(self) -> Any:
-        template = client_class(self.quirks.ccxt_id)(
+        template = client_class(self.quirks.ccxt_id, self._client_base)(
             {
                 # ccxt's own limiter delays every order after the first by 200 ms; ours stands instead.
                 "enableRateLimit": False,
                 "timeout": REQUEST_TIMEOUT_MS,
                 "session": self.session.get(),
-                "urls": {"api": self.hosts.ccxt_urls()},
+                "urls": {"api": self.venue.rest_urls(self.hosts)},
+                "headers": dict(self.hosts.headers),
                 "options": {**self.quirks.options, "recvWindow": RECV_WINDOW_MS},
             }
         )
         _merge_exception_tables(template)
         template.logger = _quiet_logger()
+        own = self.venue.markets
         template.pools = {
-            market: Pool(self.budgets.get(market), quirks.weights)
-            for market, quirks in self.venue.markets.items()
+            market: Pool(self.budgets.get(asked), own[asked].weights)
+            # A venue of one market counts everything there: its addresses tell no market.
+            for market, asked in ((market, market if market in own else self.market) for market in Market)
         }
         template.used_weight_header = self.venue.used_weight_header
+        template.code_book = self.venue.codes
         template.venue_clock = self.clock
+        template.placements = self.quirks.placements
         template.order_rate = OrderRate(self.quirks.order_windows, self.clock.now_ms)
         return template
 

@@ -6,19 +6,47 @@ from types import MappingProxyType
 from typing import Literal, overload
 
 from exchange.budget import Priority, RateBudget
+from exchange.bybit_gateway import BybitGateway
 from exchange.ccxt_gateway import wall_clock
 from exchange.clients import UNWEIGHED, SharedSession, VenueConnection
 from exchange.credentials import Credentials
+from exchange.errors import OrderRejected, ReadFailed
+from exchange.experimental_market_data import BybitMarketData, OkxMarketData
 from exchange.futures_gateway import FuturesGateway
 from exchange.market_data import CcxtMarketData
-from exchange.port import Market
-from exchange.quirks import VENUES, Hosts
+from exchange.okx_gateway import OkxGateway
+from exchange.port import ExchangeGateway, Market
+from exchange.quirks import BINANCE, BYBIT, OKX, VENUES, Hosts, Venue
 from exchange.spot_gateway import SpotGateway
+from exchange.stamps import StampedClient
 from exchange.streams import FuturesUserStream, MarkStream, SpotUserStream, UserStream
 
 GATEWAYS: Mapping[Market, type[FuturesGateway] | type[SpotGateway]] = MappingProxyType(
     {Market.FUTURES: FuturesGateway, Market.SPOT: SpotGateway}
 )
+
+Experimental = BybitGateway | OkxGateway
+
+EXPERIMENTAL_GATEWAYS: Mapping[str, type[Experimental]] = MappingProxyType(
+    {BYBIT.name: BybitGateway, OKX.name: OkxGateway}
+)
+EXPERIMENTAL_DATA: Mapping[str, type[BybitMarketData] | type[OkxMarketData]] = MappingProxyType(
+    {BYBIT.name: BybitMarketData, OKX.name: OkxMarketData}
+)
+
+
+def factory_for(
+    mode: str,
+    venue: str,
+    base_url: str = "",
+    budgets: Mapping[Market, RateBudget] | None = None,
+    *,
+    now: Callable[[], datetime] = wall_clock,
+) -> "GatewayFactory | ExperimentalFactory":
+    """The factory of a venue in a mode. Raises `ValueError` as the factories do."""
+    if venue in EXPERIMENTAL_GATEWAYS:
+        return ExperimentalFactory(mode, venue, base_url, budgets, now=now)
+    return GatewayFactory(mode, venue, base_url, budgets, now=now)
 
 
 class GatewayFactory:
@@ -37,9 +65,9 @@ class GatewayFactory:
 
         Raises `ValueError` for an unknown mode or venue, and for an address that contradicts the mode.
         """
-        if venue not in VENUES:
+        if venue != BINANCE.name:
             raise ValueError(f"unknown venue {venue!r}")
-        self.venue = VENUES[venue]
+        self.venue = BINANCE
         self.mode = mode
         self.hosts = _hosts(mode, base_url, self.venue.hosts)
         self._now = now
@@ -124,6 +152,99 @@ class GatewayFactory:
         await self._session.close()
         for connection in self._connections.values():
             connection.reset()
+
+
+class ExperimentalFactory:
+    """Makes the gateways of one mode on a venue that is not yet tried: perpetuals only, and no streams."""
+
+    def __init__(
+        self,
+        mode: str,
+        venue: str,
+        base_url: str = "",
+        budgets: Mapping[Market, RateBudget] | None = None,
+        *,
+        now: Callable[[], datetime] = wall_clock,
+    ) -> None:
+        """As `GatewayFactory`; in mode paper `base_url` is a server that speaks this venue's own protocol."""
+        if venue not in EXPERIMENTAL_GATEWAYS:
+            raise ValueError(f"unknown venue {venue!r}")
+        self.venue: Venue = VENUES[venue]
+        self.mode = mode
+        self.hosts = _hosts(mode, base_url, self.venue.hosts)
+        self._now = now
+        self._budgets = budgets or {}
+        self._session = SharedSession()
+        self._connection = VenueConnection(
+            self.venue, Market.FUTURES, self.hosts, self._session, budgets, StampedClient
+        )
+        self._gateways: dict[Credentials, Experimental] = {}
+
+    def for_account(self, credentials: Credentials, market: Market) -> ExchangeGateway:
+        """The account's gateway, one for the same keys; raises `OrderRejected` for a market it lacks."""
+        if market not in self.venue.markets:
+            raise OrderRejected("LOCAL_MARKET", f"{self.venue.name} is not traded on {market} here.")
+        if credentials not in self._gateways:
+            made = EXPERIMENTAL_GATEWAYS[self.venue.name]
+            self._gateways[credentials] = made(self._connection, credentials, now=self._now)
+        return self._gateways[credentials]
+
+    def forget(self, credentials: Credentials) -> None:
+        """Drop the gateway of keys that were replaced or wiped."""
+        self._gateways.pop(credentials, None)
+
+    def market_data(
+        self,
+        market: Market,
+        credentials: Credentials | None = None,  # noqa: ARG002 - as `GatewayFactory` is asked
+    ) -> BybitMarketData | OkxMarketData:
+        """Public data of the perpetuals."""
+        self._refuse_other(market)
+        return EXPERIMENTAL_DATA[self.venue.name](self._connection)
+
+    def mark_stream(self, market: Market) -> MarkStream:
+        """None: raises `ReadFailed`."""
+        raise ReadFailed("NO_STREAM", f"{self.venue.name} has no {market} stream here.")
+
+    def user_stream(self, credentials: Credentials, market: Market) -> UserStream:  # noqa: ARG002 - as asked
+        """None: raises `ReadFailed`; the account is read by polling alone."""
+        raise ReadFailed("NO_STREAM", f"{self.venue.name} has no {market} stream here.")
+
+    async def fetch_clock_offset_ms(self, market: Market) -> int:
+        """Exchange time minus this machine's, measured now; raises `ReadFailed`."""
+        self._refuse_other(market)
+        return await self._connection.fetch_clock_offset_ms()
+
+    def clock_offset_ms(self, market: Market) -> int | None:
+        """The same as last measured by this process; None before the first time."""
+        self._refuse_other(market)
+        clock = self._connection.clock
+        return clock.offset_ms if clock.is_measured else None
+
+    async def take_orders(
+        self,
+        market: Market,
+        count: int,
+        wanted: Priority,
+        *,
+        is_conditional: bool = False,  # noqa: ARG002 - one weight for both stores
+    ) -> int:
+        """As `GatewayFactory.take_orders`; every placement weighs one request."""
+        budget = self._budgets.get(market)
+        return count if budget is None else await budget.take(count, UNWEIGHED.of({}), wanted)
+
+    def _refuse_other(self, market: Market) -> None:
+        if market not in self.venue.markets:
+            raise ReadFailed("LOCAL_MARKET", f"{self.venue.name} is not traded on {market} here.")
+
+    async def warm_up(self) -> None:
+        """Load the market table and open connections."""
+        await self._connection.template()
+
+    async def close(self) -> None:
+        """Close the session; the next use, on whichever loop, opens a new one."""
+        await self._session.close()
+        self._connection.reset()
 
 
 def _hosts(mode: str, base_url: str, known: Mapping[str, Hosts]) -> Hosts:

@@ -1,5 +1,7 @@
 """Did the order happen? One answer per error, by numeric code, never by class alone.
 
+The codes here are Binance's; another venue has a `CodeBook` of its own, which its answers carry.
+
 An allow-list: only what certainly left no order is `OrderNotPlaced`. Everything else, a code nobody has
 seen before included, is `OutcomeUnknown`. ccxt's classes are not asked, because they depend on the address
 the request went to, and call three definite refusals (-1021, 429, 418) network errors.
@@ -12,6 +14,7 @@ from dataclasses import dataclass
 import aiohttp
 from ccxt.base.errors import RequestTimeout
 
+from exchange.codes import CodeBook
 from exchange.errors import (
     GatewayError,
     OrderRejected,
@@ -25,15 +28,6 @@ from exchange.redaction import redact
 MESSAGE_LIMIT = 400
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What the venue answered, kept beside ccxt's error because ccxt drops parts of it."""
-
-    status: int
-    body: str
-    retry_after_seconds: float = 0.0
-
-
 # The state asked for is the state there is: success for a setting, and no order either way.
 ALREADY_SET = frozenset({"-4046", "-4059", "-4171", "-5027"})
 
@@ -45,6 +39,8 @@ DUPLICATE_TEXT = "duplicate order sent"
 NOT_OPEN = frozenset({"-2011", "-2013", "-4117"})
 NOT_FOUND = frozenset({"-2013"})
 
+OUT_OF_STEP = frozenset({"-1021", "-5028"})
+TOO_MANY_ORDERS = frozenset({"-1015"})
 THROTTLED = frozenset({"-1003", "-1008", "-1015", "-1021", "-5028"})
 UNAVAILABLE = frozenset({"-1016"})
 
@@ -142,6 +138,41 @@ _STATUS = re.compile(r"(?:^\w+|https?://\S+)\s(\d{3})\s")
 _BANNED_UNTIL = re.compile(r"until (\d{13})")
 
 
+def numeric_code(text: str) -> str | None:
+    """The venue's negative code in an answer, or None."""
+    found = _CODE.search(text)
+    if found:
+        return found.group(1)
+    lowered = text.lower()
+    return next((code for words, code in _TEXT_CODES.items() if words in lowered), None)
+
+
+BINANCE_CODES = CodeBook(
+    read=numeric_code,
+    rejected=REJECTED,
+    throttled=THROTTLED,
+    unavailable=UNAVAILABLE,
+    out_of_step=OUT_OF_STEP,
+    too_many_orders=TOO_MANY_ORDERS,
+    duplicate=DUPLICATE,
+    already_set=ALREADY_SET,
+    not_open=NOT_OPEN,
+    not_found=NOT_FOUND,
+    duplicate_text=DUPLICATE_TEXT,
+    unavailable_text=UNAVAILABLE_TEXT,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the venue answered and how to read it, kept because ccxt's error drops parts of it."""
+
+    status: int
+    body: str
+    retry_after_seconds: float = 0.0
+    codes: CodeBook = BINANCE_CODES
+
+
 def classify(exc: BaseException, now_ms: int | None = None) -> GatewayError:
     """The error of our tree that says what the caller may do next.
 
@@ -150,9 +181,11 @@ def classify(exc: BaseException, now_ms: int | None = None) -> GatewayError:
     if isinstance(exc, GatewayError):
         return exc
     answer = _answer(exc)
-    code = numeric_code(answer.body)
+    code = answer.codes.read(answer.body)
     message = _message(exc, answer)
-    if answer.status in THROTTLED_STATUS or code in THROTTLED:
+    if code is not None and code in answer.codes.undecided:
+        return OutcomeUnknown(code, message)
+    if answer.status in THROTTLED_STATUS or code in answer.codes.throttled:
         return Throttled(code or f"HTTP_{answer.status}", message, _retry_after(answer, now_ms))
     if code is not None:
         return _by_code(code, answer, message)
@@ -165,15 +198,6 @@ def classify_read(exc: BaseException) -> ReadFailed:
         return exc
     error = classify(exc)
     return ReadFailed(error.code, error.message)
-
-
-def numeric_code(text: str) -> str | None:
-    """The venue's negative code in an answer, or None."""
-    found = _CODE.search(text)
-    if found:
-        return found.group(1)
-    lowered = text.lower()
-    return next((code for words, code in _TEXT_CODES.items() if words in lowered), None)
 
 
 def is_already_set(error: GatewayError) -> bool:
@@ -209,11 +233,12 @@ def _retry_after(answer: Answer, now_ms: int | None) -> float:
 
 
 def _by_code(code: str, answer: Answer, message: str) -> GatewayError:
-    if code in DUPLICATE or DUPLICATE_TEXT in answer.body.lower():
+    book = answer.codes
+    if code in book.duplicate or (book.duplicate_text and book.duplicate_text in answer.body.lower()):
         return OutcomeUnknown(code, message)
-    if code in UNAVAILABLE:
+    if code in book.unavailable:
         return VenueUnavailable(code, message)
-    if code in REJECTED:
+    if code in book.rejected:
         return OrderRejected(code, message)
     if answer.status in UNAVAILABLE_STATUS:
         return VenueUnavailable(code, message)
@@ -223,7 +248,8 @@ def _by_code(code: str, answer: Answer, message: str) -> GatewayError:
 def _by_transport(exc: BaseException, answer: Answer, message: str) -> GatewayError:
     if answer.status in UNAVAILABLE_STATUS:
         return VenueUnavailable(f"HTTP_{answer.status}", message)
-    if answer.status == 503 and UNAVAILABLE_TEXT.search(answer.body):  # noqa: PLR2004 - the status is its own name
+    text = answer.codes.unavailable_text
+    if answer.status == 503 and text and text.search(answer.body):  # noqa: PLR2004 - the status is its own name
         return VenueUnavailable("HTTP_503", message)
     if answer.status:
         return OutcomeUnknown(f"HTTP_{answer.status}", message)

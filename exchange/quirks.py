@@ -3,12 +3,17 @@
 Names of calls are ccxt's implicit methods; weights are the venue's own, not ccxt's.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from math import inf
 from types import MappingProxyType
+from typing import Any
 
+from exchange.bybit_codes import BYBIT_CODES
+from exchange.codes import CodeBook
+from exchange.okx_codes import OKX_CODES
+from exchange.outcomes import BINANCE_CODES
 from exchange.port import Market
 
 
@@ -22,8 +27,21 @@ class PositionModeScope(StrEnum):
 class MarginModeScope(StrEnum):
     """What isolated or cross margin is set for."""
 
+    ACCOUNT = "account"
     SYMBOL = "symbol"
     ORDER = "order"
+
+
+class Fence(StrEnum):
+    """By what the venue refuses an order that arrives too late: a former owner's late send must not fill.
+
+    Without a fence no number of looks proves an absence, and the order stays UNKNOWN for a person.
+    """
+
+    PARAMETERS = "timestamp and receive window in the signed parameters"
+    HEADERS = "timestamp and receive window in the signed headers"
+    DEADLINE = "a deadline of its own, and the age of the signature where there is none"
+    NONE = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +53,7 @@ class OrderStore:
     cancel: str
     client_id_param: str
     exchange_id_field: str
+    params: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +90,10 @@ class OrderWindow:
     header: str
 
 
+def _server_time(answer: Mapping[str, Any]) -> int:
+    return int(answer["serverTime"])
+
+
 @dataclass(frozen=True, slots=True)
 class MarketQuirks:
     """One market of a venue: which ccxt class speaks it and where its orders rest."""
@@ -84,6 +107,9 @@ class MarketQuirks:
     sends_reduce_only: bool
     time_endpoint: str
     conditional_types: frozenset[str] = frozenset()
+    # What places an order: counted as one, and never sent again by itself.
+    placements: frozenset[str] = frozenset({"POST order", "POST algoOrder"})
+    read_time: Callable[[Mapping[str, Any]], int] = _server_time
     order_windows: tuple[OrderWindow, ...] = ()
 
     @property
@@ -101,6 +127,7 @@ class Hosts:
     futures_streams: str
     spot_streams: str
     spot_api_streams: str
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def single(cls, base_url: str) -> "Hosts":
@@ -146,13 +173,16 @@ class Venue:
     hosts: Mapping[str, Hosts]
     position_mode_scope: PositionModeScope
     margin_mode_scope: MarginModeScope
-    # Whether a request older than its receive window is refused. Without it an absent order stays UNKNOWN.
-    has_receive_window: bool
+    fence: Fence
     client_id_limit: int
     quantity_in_contracts: bool
     weight_limit_per_minute: Mapping[Market, int]
     used_weight_header: str
+    codes: CodeBook
+    rest_urls: Callable[[Hosts], dict[str, str]]
     uses_passphrase: bool = False
+    # Not yet tried against its testnet: only a desk that names the venue takes an account of it.
+    is_experimental: bool = False
 
 
 def _weights(
@@ -282,11 +312,150 @@ BINANCE = Venue(
     ),
     position_mode_scope=PositionModeScope.ACCOUNT,
     margin_mode_scope=MarginModeScope.SYMBOL,
-    has_receive_window=True,
+    fence=Fence.PARAMETERS,
     client_id_limit=36,
     quantity_in_contracts=False,
     weight_limit_per_minute=MappingProxyType({Market.FUTURES: 2400, Market.SPOT: 6000}),
     used_weight_header="X-MBX-USED-WEIGHT-1M",
+    codes=BINANCE_CODES,
+    rest_urls=Hosts.ccxt_urls,
 )
 
-VENUES: Mapping[str, Venue] = MappingProxyType({BINANCE.name: BINANCE})
+
+def _bybit_urls(hosts: Hosts) -> dict[str, str]:
+    """Every REST address ccxt knows of Bybit; all its markets share one host."""
+    return dict.fromkeys(("spot", "futures", "v2", "public", "private"), hosts.futures)
+
+
+def _okx_urls(hosts: Hosts) -> dict[str, str]:
+    """The one REST address ccxt knows of OKX."""
+    return {"rest": hosts.futures}
+
+
+_LINEAR: Mapping[str, object] = MappingProxyType({"category": "linear"})
+
+# One table holds both kinds, told apart by status; a filter narrows what is listed.
+_BYBIT_ORDINARY = OrderStore(
+    fetch="privateGetV5OrderRealtime",
+    list_open="privateGetV5OrderRealtime",
+    cancel="privatePostV5OrderCancel",
+    client_id_param="orderLinkId",
+    exchange_id_field="orderId",
+    params=_LINEAR,
+)
+_BYBIT_CONDITIONAL = OrderStore(
+    fetch="privateGetV5OrderRealtime",
+    list_open="privateGetV5OrderRealtime",
+    cancel="privatePostV5OrderCancel",
+    client_id_param="orderLinkId",
+    exchange_id_field="orderId",
+    params=MappingProxyType({**_LINEAR, "orderFilter": "StopOrder"}),
+)
+
+# bybit-exchange.github.io/docs/v5: guide (authentication), order/create-order, position/position-mode,
+# account/set-margin-mode, rate-limit (600 requests in 5 s of one address).
+BYBIT = Venue(
+    name="bybit",
+    markets=MappingProxyType(
+        {
+            Market.FUTURES: MarketQuirks(
+                ccxt_id="bybit",
+                options=MappingProxyType(
+                    {
+                        # Left untold, ccxt asks for the account's kind within the first order's call.
+                        "enableUnifiedMargin": False,
+                        "enableUnifiedAccount": True,
+                        "fetchMarkets": {"types": ["linear"]},
+                    }
+                ),
+                ordinary=_BYBIT_ORDINARY,
+                conditional=_BYBIT_CONDITIONAL,
+                trigger_params=MappingProxyType({"triggerBy": "MarkPrice"}),
+                weights=MappingProxyType({}),
+                sends_reduce_only=True,
+                time_endpoint="publicGetV5MarketTime",
+                read_time=lambda answer: int(answer["result"]["timeNano"]) // 1_000_000,
+                placements=frozenset({"POST v5/order/create"}),
+                order_windows=(OrderWindow(1, 10, ""),),
+            )
+        }
+    ),
+    hosts=MappingProxyType(
+        {
+            "live": Hosts("https://api.bybit.com", "https://api.bybit.com", "", "", ""),
+            "testnet": Hosts("https://api-testnet.bybit.com", "https://api-testnet.bybit.com", "", "", ""),
+        }
+    ),
+    position_mode_scope=PositionModeScope.SYMBOL,
+    margin_mode_scope=MarginModeScope.ACCOUNT,
+    fence=Fence.HEADERS,
+    client_id_limit=36,
+    quantity_in_contracts=False,
+    weight_limit_per_minute=MappingProxyType({Market.FUTURES: 7200}),
+    used_weight_header="",
+    codes=BYBIT_CODES,
+    rest_urls=_bybit_urls,
+    is_experimental=True,
+)
+
+# www.okx.com/docs-v5/en: overview-demo-trading-services, overview-transaction-timeouts,
+# order-book-trading-trade-post-place-order, order-book-trading-algo-trading-post-place-algo-order.
+OKX = Venue(
+    name="okx",
+    markets=MappingProxyType(
+        {
+            Market.FUTURES: MarketQuirks(
+                ccxt_id="okx",
+                options=MappingProxyType({"fetchMarkets": {"types": ["swap"]}}),
+                ordinary=OrderStore(
+                    fetch="privateGetTradeOrder",
+                    list_open="privateGetTradeOrdersPending",
+                    cancel="privatePostTradeCancelOrder",
+                    client_id_param="clOrdId",
+                    exchange_id_field="ordId",
+                ),
+                conditional=OrderStore(
+                    fetch="privateGetTradeOrderAlgo",
+                    list_open="privateGetTradeOrdersAlgoPending",
+                    cancel="privatePostTradeCancelAlgos",
+                    client_id_param="algoClOrdId",
+                    exchange_id_field="algoId",
+                ),
+                trigger_params=MappingProxyType({"slTriggerPxType": "mark"}),
+                weights=MappingProxyType({}),
+                sends_reduce_only=True,
+                time_endpoint="publicGetPublicTime",
+                read_time=lambda answer: int(answer["data"][0]["ts"]),
+                placements=frozenset({"POST trade/batch-orders", "POST trade/order-algo"}),
+                order_windows=(OrderWindow(2, 60, ""),),
+            )
+        }
+    ),
+    hosts=MappingProxyType(
+        {
+            "live": Hosts("https://www.okx.com", "https://www.okx.com", "", "", ""),
+            "testnet": Hosts(
+                "https://www.okx.com",
+                "https://www.okx.com",
+                "",
+                "",
+                "",
+                headers=MappingProxyType({"x-simulated-trading": "1"}),
+            ),
+        }
+    ),
+    position_mode_scope=PositionModeScope.ACCOUNT,
+    margin_mode_scope=MarginModeScope.ORDER,
+    fence=Fence.DEADLINE,
+    client_id_limit=32,
+    quantity_in_contracts=True,
+    # Counted per user and endpoint there, not per address: this only keeps one address civil.
+    weight_limit_per_minute=MappingProxyType({Market.FUTURES: 2400}),
+    used_weight_header="",
+    codes=OKX_CODES,
+    rest_urls=_okx_urls,
+    uses_passphrase=True,
+    is_experimental=True,
+)
+
+VENUES: Mapping[str, Venue] = MappingProxyType({venue.name: venue for venue in (BINANCE, BYBIT, OKX)})
