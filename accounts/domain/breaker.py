@@ -12,17 +12,32 @@ from datetime import datetime, timedelta
 REJECTIONS_TO_OPEN = 3
 OPEN_FOR = (timedelta(minutes=5), timedelta(minutes=15), timedelta(minutes=60))
 
-VENUE_CODE = re.compile(r"-\d+")
-CREDENTIAL_CODES = frozenset({"-1002", "-1022", "-1099", "-1109", "-2014", "-2015", "-2017"})
+VENUE_CODE = re.compile(r"-?\d+")
+# Binance's codes are negative, Bybit's and OKX's positive; none of them is another's.
+CREDENTIAL_CODES = frozenset(
+    {
+        "-1002", "-1022", "-1099", "-1109", "-2014", "-2015", "-2017",
+        "10003", "10004", "10005", "10007", "10010", "33004",
+        "50101", "50105", "50110", "50111", "50113", "50119", "50120",
+    }
+)  # fmt: skip
 # The account is short of money or not allowed to open anything: every symbol is refused alike.
 ACCOUNT_CODES = CREDENTIAL_CODES | {
     "-2018", "-2019", "-2023", "-4050", "-4051", "-4061", "-4087", "-4088", "-4109",
     "-4192", "-4202", "-4203", "-4400", "-4401", "-4402",
+    "10008", "10024", "10027", "10028", "110004", "110006", "110007", "110012", "110044", "110045",
+    "50007", "50008", "50009", "50012", "50027", "51008", "51009", "51010", "51024", "51119", "51127",
+    "51131",
 }  # fmt: skip
 # Speed, clock, lookups, cancels, duplicates and reduce-only orders say nothing against the next entry.
 NEVER_COUNTED = frozenset(
-    {"-1003", "-1008", "-1015", "-1016", "-1021", "-5028", "-2011", "-2013", "-2022", "-4116", "-4118"}
-)
+    {
+        "-1003", "-1008", "-1015", "-1016", "-1021", "-5028", "-2011", "-2013", "-2022", "-4116", "-4118",
+        "10002", "10006", "10017", "10018", "110001", "110008", "110010", "110017", "110072",
+        "50011", "50036", "50037", "50040", "50061", "50102", "51016", "51112", "51113", "51169", "51170",
+        "51400", "51401", "51402", "51603",
+    }
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

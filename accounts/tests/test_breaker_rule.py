@@ -30,8 +30,9 @@ def test_another_code_between_begins_the_count_again() -> None:
     assert not rejected(CLOSED, MARGIN, MARGIN, SYMBOL_CLOSED, MARGIN, MARGIN).is_open(NOW)
 
 
-def test_a_credential_code_opens_it_at_once() -> None:
-    assert rejected(CLOSED, "-2015").is_open(NOW)
+@pytest.mark.parametrize("code", ["-2015", "10003", "50111"])
+def test_a_credential_code_opens_it_at_once(code: str) -> None:
+    assert rejected(CLOSED, code).is_open(NOW)
 
 
 def test_one_more_rejection_after_the_time_opens_it_longer_each_time_up_to_an_hour() -> None:
@@ -55,7 +56,7 @@ def test_another_code_after_the_time_is_only_counted() -> None:
     assert not rejected(opened, "-4164", now=later).is_open(later)
 
 
-@pytest.mark.parametrize("code", ["-2019", "-4141", "-4164", "-2027", "-1111"])
+@pytest.mark.parametrize("code", ["-2019", "-4141", "-4164", "-2027", "-1111", "110094", "51008"])
 def test_rejections_by_the_exchange_count(code: str) -> None:
     assert counts(code)
 
@@ -84,6 +85,7 @@ def test_a_symbol_code_holds_back_one_symbol_and_a_money_code_the_account() -> N
     assert scope("BTC/USDT:USDT", SYMBOL_CLOSED) == "BTC/USDT:USDT"
     assert scope("BTC/USDT:USDT", MARGIN) == ""
     assert scope("BTC/USDT:USDT", "-2015") == ""
+    assert [scope("BTC/USDT:USDT", code) for code in ("110007", "51008")] == ["", ""]
 
 
 @given(st.lists(st.sampled_from(["-2019", "-4141", "-2015"]), max_size=30))
