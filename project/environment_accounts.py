@@ -10,6 +10,7 @@ PREFIX = "TRADING_ACCOUNT_"
 NUMBERED = re.compile(rf"{PREFIX}(\d+)_[A-Z]")
 MODES = ("paper", "testnet", "live")
 HIGHEST_LEVERAGE = Decimal(125)
+EXPERIMENTAL = ("bybit", "okx")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,14 @@ def read_accounts(env: Environment, mode: str, *, with_secrets: bool) -> tuple[E
     for name in sorted({name for name in names if names.count(name) > 1}):
         env.fault(f"two {PREFIX}<n>_NAME are {name!r}")
     return accounts
+
+
+def read_experimental_venues(env: Environment) -> frozenset[str]:
+    """The exchanges that are named, apart by commas; what is no experimental one is a fault."""
+    words = {word.strip() for word in env.env_str("EXPERIMENTAL_VENUES").split(",") if word.strip()}
+    for word in sorted(words - set(EXPERIMENTAL)):
+        env.fault(f"EXPERIMENTAL_VENUES names {word}, which is none of {', '.join(EXPERIMENTAL)}")
+    return frozenset(words & set(EXPERIMENTAL))
 
 
 def _read_account(env: Environment, number: int, mode: str, *, with_secrets: bool) -> EnvironmentAccount:

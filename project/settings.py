@@ -20,7 +20,7 @@ from project.contradictions import (
 )
 from project.env import Environment, read_env_file
 from project.environment_accounts import PREFIX as ACCOUNT_PREFIX
-from project.environment_accounts import read_accounts
+from project.environment_accounts import read_accounts, read_experimental_venues
 from project.secret_files import kept_key_pair, kept_token
 from project.trading_rules import LIMIT_PREFIX, read_gate_off, read_limits
 
@@ -100,6 +100,8 @@ EMBEDDED_PAPER_EXCHANGE = PAPER and not env.env_str("PAPER_EXCHANGE_URL")
 PAPER_EXCHANGE_URL = env.env_str("PAPER_EXCHANGE_URL", f"http://127.0.0.1:{PAPER_PORT}").rstrip("/")
 PAPER_ADMIN_SECRET = env.env_secret("PAPER_ADMIN_SECRET")
 ENVIRONMENT_ACCOUNTS = read_accounts(env, MODE, with_secrets=OPENS_CREDENTIALS)
+EXPERIMENTAL_VENUES = read_experimental_venues(env)
+"""Exchanges not yet tried against their testnets that this desk takes accounts of all the same."""
 WEIGHT_LIMIT_PER_MINUTE = env.env_int(
     "WEIGHT_LIMIT_PER_MINUTE", 6000 if EMBEDDED_PAPER_EXCHANGE else 2400, low=0, high=1_000_000
 )

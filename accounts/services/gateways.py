@@ -16,7 +16,7 @@ from accounts.models import Account, AccountSource, Health, Mode
 from accounts.services.health import mark_credential_error
 from exchange.budget import Priority, RateBudget
 from exchange.credentials import Credentials
-from exchange.factory import GatewayFactory
+from exchange.factory import ExperimentalFactory, GatewayFactory, factory_for
 from exchange.loop import IoLoop
 from exchange.port import ExchangeGateway, Market, MarketDataGateway
 from exchange.quirks import VENUES
@@ -85,15 +85,17 @@ def gateways_without_database(name: str = "") -> dict[str, ExchangeGateway]:
     Those are environment accounts and, on paper, the accounts whose key is their own name.
     """
     told = {
-        kept.name: Credentials(kept.api_key, kept.api_secret, kept.passphrase)
+        kept.name: (kept.exchange, Credentials(kept.api_key, kept.api_secret, kept.passphrase))
         for kept in settings.ENVIRONMENT_ACCOUNTS
     }
     if settings.MODE == Mode.PAPER:
         paper = {f"paper-{number:04d}" for number in range(1, settings.PAPER_ACCOUNTS + 1)}
-        told |= {own: Credentials(own, own) for own in paper | ({name} - {""})}
-    chosen = {own: keys for own, keys in told.items() if name in {"", own}}
-    factory = gateways().factory("binance")
-    return {own: factory.for_account(keys, Market.FUTURES) for own, keys in sorted(chosen.items())}
+        told |= {own: ("binance", Credentials(own, own)) for own in paper | ({name} - {""})}
+    chosen = {own: way for own, way in told.items() if name in {"", own}}
+    return {
+        own: gateways().factory(exchange).for_account(keys, Market.FUTURES)
+        for own, (exchange, keys) in sorted(chosen.items())
+    }
 
 
 async def warm_up(exchange: str = "binance") -> None:
@@ -112,7 +114,7 @@ class Gateways:
 
     def __init__(self) -> None:
         self._opener = Opener(settings.HPKE_PRIVATE_KEY)
-        self._factories: dict[str, GatewayFactory] = {}
+        self._factories: dict[str, GatewayFactory | ExperimentalFactory] = {}
         self._opened: dict[int, tuple[object, Credentials]] = {}
         self._readers: dict[tuple[str, Market], tuple[float, MarketDataGateway]] = {}
         self._redis: Redis | None = None
@@ -144,7 +146,7 @@ class Gateways:
             self._readers[exchange, market] = (monotonic() + kept, reader)
         return reader
 
-    def factory(self, exchange: str) -> GatewayFactory:
+    def factory(self, exchange: str) -> GatewayFactory | ExperimentalFactory:
         """The one factory of a venue."""
         with self._lock:
             if exchange not in self._factories:
@@ -158,11 +160,9 @@ class Gateways:
         if self._redis is not None:
             await self._redis.aclose()
 
-    def _build(self, exchange: str) -> GatewayFactory:
+    def _build(self, exchange: str) -> GatewayFactory | ExperimentalFactory:
         base_url = settings.PAPER_EXCHANGE_URL if settings.MODE == Mode.PAPER else ""
-        return GatewayFactory(
-            settings.MODE, exchange, base_url, self._budgets(exchange), now=settings.CLOCK.now
-        )
+        return factory_for(settings.MODE, exchange, base_url, self._budgets(exchange), now=settings.CLOCK.now)
 
     def _budgets(self, exchange: str) -> dict[Market, RateBudget]:
         """One per market: futures and spot count an address's weight apart, in the venue's proportion."""

@@ -94,14 +94,17 @@ def create_account(
     mode: str = Mode.PAPER,
     group: str = "",
     leverage: int = 3,
-    executors: Sequence[Market] = FUTURES_THEN_SPOT,
+    executors: Sequence[Market] | None = None,
 ) -> Account:
     """Store an account with its keys sealed; the first market of `executors` is primary.
 
-    Raises AccountRefused: NAME_TAKEN, BAD_NAME, SAME_KEY, NO_KEYS, BAD_KEYS, UNKNOWN_EXCHANGE, BAD_MODE,
-    BAD_LEVERAGE, NO_EXECUTOR.
+    Without `executors` it has the markets its exchange has. Raises AccountRefused: NAME_TAKEN, BAD_NAME,
+    SAME_KEY, NO_KEYS, BAD_KEYS, UNKNOWN_EXCHANGE, EXPERIMENTAL_EXCHANGE, BAD_MODE, BAD_LEVERAGE, NO_EXECUTOR.
     """
+    executors = markets_of(exchange) if executors is None else executors
     _check_terms(name, exchange, mode, leverage, executors)
+    if VENUES[exchange].uses_passphrase and not passphrase.strip():
+        raise AccountRefused("NO_KEYS", f"A key of {exchange} has a passphrase: it is needed too.")
     account = Account(name=name, exchange=exchange, mode=mode, leverage=leverage)
     _seal_into(account, api_key, api_secret, passphrase)
     with transaction.atomic():
@@ -119,6 +122,8 @@ def replace_keys(account: Account, api_key: str, api_secret: str, passphrase: st
         raise AccountRefused("ARCHIVED", f"{account.name} is archived.")
     if account.source == AccountSource.ENVIRONMENT:
         raise AccountRefused("ENVIRONMENT_KEYS", f"The keys of {account.name} are told by the environment.")
+    if VENUES[account.exchange].uses_passphrase and not passphrase.strip():
+        raise AccountRefused("NO_KEYS", f"A key of {account.exchange} has a passphrase: it is needed too.")
     _seal_into(account, api_key, api_secret, passphrase)
     _set(account, **NOT_VERIFIED)
     with _refused_when_taken(account), transaction.atomic():
@@ -151,6 +156,21 @@ def wipe_keys(account: Account, now: datetime) -> None:
         health_code="ARCHIVED",
         health_message="",
     )
+
+
+def markets_of(exchange: str) -> tuple[Market, ...]:
+    """The markets of an exchange, perpetuals before spot; both for an unknown one, refused elsewhere."""
+    venue = VENUES.get(exchange)
+    return tuple(market for market in FUTURES_THEN_SPOT if venue is None or market in venue.markets)
+
+
+def refuse_untried(exchange: str) -> None:
+    """Raises AccountRefused(EXPERIMENTAL_EXCHANGE) for a venue not yet tried that the desk does not name."""
+    if VENUES[exchange].is_experimental and exchange not in settings.EXPERIMENTAL_VENUES:
+        raise AccountRefused(
+            "EXPERIMENTAL_EXCHANGE",
+            f"{exchange} is not yet tried against its testnet, and EXPERIMENTAL_VENUES does not name it.",
+        )
 
 
 def create_paper_accounts(count: int) -> list[Account]:
@@ -188,7 +208,7 @@ def sync_environment_accounts(now: datetime) -> Synchronised:
 
 
 def _sync_one(told: ToldAccount, done: Synchronised) -> None:
-    _check_terms(told.name, told.exchange, told.mode, int(told.leverage), FUTURES_THEN_SPOT)
+    _check_terms(told.name, told.exchange, told.mode, int(told.leverage), markets_of(told.exchange))
     account = Account.objects.filter(environment_index=told.number).first()
     if account is None:
         _create_told(told)
@@ -201,7 +221,7 @@ def _create_told(told: ToldAccount) -> None:
     account = Account(source=AccountSource.ENVIRONMENT, environment_index=told.number)
     with transaction.atomic():
         _set(account, **_terms_of(told))
-        _insert(account, FUTURES_THEN_SPOT)
+        _insert(account, markets_of(told.exchange))
 
 
 def _update_told(account: Account, told: ToldAccount) -> bool:
@@ -246,12 +266,16 @@ def _check_terms(name: str, exchange: str, mode: str, leverage: int, executors: 
         )
     if exchange not in VENUES:
         raise AccountRefused("UNKNOWN_EXCHANGE", f"{exchange} is none of {', '.join(sorted(VENUES))}.")
+    refuse_untried(exchange)
     if mode not in Mode.values:
         raise AccountRefused("BAD_MODE", f"{mode} is none of {', '.join(Mode.values)}.")
     if not 1 <= leverage <= HIGHEST_LEVERAGE:
         raise AccountRefused("BAD_LEVERAGE", f"Leverage {leverage} is outside 1 to {HIGHEST_LEVERAGE}.")
     if not executors or len(set(executors)) != len(executors):
         raise AccountRefused("NO_EXECUTOR", "An account has one or two different markets.")
+    missing = sorted(market.value for market in executors if market not in VENUES[exchange].markets)
+    if missing:
+        raise AccountRefused("NO_EXECUTOR", f"{exchange} is not traded on {', '.join(missing)} here.")
 
 
 def _seal_into(account: Account, api_key: str, api_secret: str, passphrase: str) -> None:

@@ -13,11 +13,12 @@ from django.db import IntegrityError, transaction
 from django.db.models import Q, QuerySet
 
 from accounts.domain.health import PERMISSIONS_READ, Failure, Reading, Terms, Verdict, judge, permissions_of
-from accounts.errors import AccountUnusable, CredentialError
+from accounts.errors import AccountRefused, AccountUnusable, CredentialError
 from accounts.models import Account, Health, Mode
 from accounts.services.breakers import note_verified
 from accounts.services.gateways import gateway_for
 from accounts.services.health import MESSAGE_LENGTH, tell_health
+from accounts.services.registry import refuse_untried
 from accounts.services.symbol_settings import store_all
 from alerts.models import Severity
 from alerts.services import clear_alert, raise_alert
@@ -44,6 +45,10 @@ def verify_account(account: Account, now: datetime) -> Verdict:
     `POSTPONED` when our own speed limit left no room: then nothing is stored.
     """
     markets = _markets(account)
+    try:
+        refuse_untried(account.exchange)
+    except AccountRefused as refused:
+        return _store_unusable(account, AccountUnusable(refused.code, refused.message), now)
     try:
         gateways = {market: gateway_for(account, market) for market in markets}
     except AccountUnusable as error:

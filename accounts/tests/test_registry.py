@@ -113,6 +113,57 @@ def test_what_cannot_be_is_refused_by_code_and_nothing_is_stored(
     assert Account.objects.count() == 1
 
 
+@pytest.mark.django_db
+@pytest.mark.parametrize("exchange", ["bybit", "okx"])
+@pytest.mark.parametrize("mode", ["paper", "testnet", "live"])
+def test_an_exchange_not_yet_tried_is_refused_unless_the_desk_names_it(
+    settings: Settings, exchange: str, mode: str
+) -> None:
+    with pytest.raises(AccountRefused) as refused:
+        create_account("alpha", KEY, SECRET, "phrase", exchange=exchange, mode=mode)
+    assert refused.value.code == "EXPERIMENTAL_EXCHANGE"
+    settings.ENVIRONMENT_ACCOUNTS = (Told(exchange=exchange, mode=mode, passphrase="phrase"),)
+    assert "EXPERIMENTAL_VENUES" in sync_environment_accounts(NOW).refused["house"]
+    assert not Account.objects.exists()
+
+    settings.EXPERIMENTAL_VENUES = frozenset({exchange})
+    assert markets(
+        create_account("alpha", "another-key", SECRET, "phrase", exchange=exchange, mode=mode)
+    ) == [(1, "futures")]
+    assert sync_environment_accounts(NOW).created == ["house"]
+    assert markets(Account.objects.get(name="house")) == [(1, "futures")]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("code", "arguments"),
+    [
+        ("NO_EXECUTOR", {"executors": (Market.FUTURES, Market.SPOT), "passphrase": "phrase"}),
+        ("NO_KEYS", {"passphrase": " "}),
+    ],
+)
+def test_an_account_has_the_markets_and_the_keys_of_its_exchange(
+    settings: Settings, code: str, arguments: dict[str, object]
+) -> None:
+    settings.EXPERIMENTAL_VENUES = frozenset({"okx"})
+    with pytest.raises(AccountRefused) as refused:
+        create_account("alpha", KEY, SECRET, exchange="okx", **arguments)  # type: ignore[arg-type]  # a table
+    assert refused.value.code == code
+    assert not Account.objects.exists()
+
+
+@pytest.mark.django_db
+def test_other_keys_of_an_exchange_with_passphrases_need_theirs(settings: Settings) -> None:
+    settings.EXPERIMENTAL_VENUES = frozenset({"okx"})
+    account = create_account("alpha", KEY, SECRET, "phrase", exchange="okx")
+
+    with pytest.raises(AccountRefused) as refused:
+        replace_keys(account, "another-key", "another-secret")
+
+    assert refused.value.code == "NO_KEYS"
+    assert opened(account, settings, Field.API_KEY) == KEY
+
+
 @pytest.mark.django_db(transaction=True)
 def test_one_key_added_from_many_threads_at_once_is_one_account() -> None:
     def add(number: int) -> str:

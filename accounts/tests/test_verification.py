@@ -21,6 +21,7 @@ from accounts.tasks import verify_accounts
 from accounts.tests.test_registry import Told
 from alerts.models import Alert, Severity
 from exchange.budget import RateBudget
+from exchange.bybit_gateway import BybitGateway
 from exchange.errors import OrderRejected
 from exchange.loop import IoLoop
 from exchange.port import Market
@@ -66,6 +67,20 @@ def test_a_verified_account_is_healthy_with_its_money_and_clock_as_the_exchange_
     assert abs(account.clock_offset_ms) < 1000
     assert account.exchange_account_id != ""
     assert not Alert.objects.exists()
+
+
+def test_an_account_of_a_venue_the_desk_no_longer_names_cannot_enter_and_keeps_its_way_out(
+    settings: Settings, paper_exchange: PaperExchange
+) -> None:
+    settings.EXPERIMENTAL_VENUES = frozenset({"bybit"})
+    account = create_account("untried", "untried-key", "untried-secret", exchange="bybit")
+    settings.EXPERIMENTAL_VENUES = frozenset()
+
+    verdict = verify_account(account, NOW)
+
+    assert verdict.code == "EXPERIMENTAL_EXCHANGE"
+    assert health(account) == (Health.UNHEALTHY, "EXPERIMENTAL_EXCHANGE")
+    assert isinstance(gateway_for(account, Market.FUTURES), BybitGateway)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from exchange.quirks import VENUES
 from project.env import SettingsRefused
+from project.environment_accounts import EXPERIMENTAL
 from project.secret_files import kept_key_pair
 
 LoadSettings = Callable[..., SimpleNamespace]
@@ -108,6 +110,7 @@ def test_postgres_is_pooled_and_its_connections_checked(load_settings: LoadSetti
         ({"DESK_ID_PREFIX": "p-x"}, "DESK_ID_PREFIX='p-x' is not one to 8 letters or digits"),
         ({"GATE_OFF": "SPREAD,NONSENSE"}, "GATE_OFF names NONSENSE, which is no gate rule"),
         ({"GATE_OFF": "DUPLICATE"}, "GATE_OFF names DUPLICATE"),
+        ({"EXPERIMENTAL_VENUES": "okx,binance"}, "EXPERIMENTAL_VENUES names binance, which is none of bybit"),
         ({"TRADING_ACCOUNT_1_API_KEY": "only"}, "TRADING_ACCOUNT_1_API_SECRET is missing"),
         ({"TRADING_ACCOUNT_ONE_API_KEY": "x"}, "TRADING_ACCOUNT_ONE_API_KEY is not a setting of the desk"),
         (
@@ -171,6 +174,10 @@ def test_live_is_refused_with_what_is_safe_only_on_paper(
     with pytest.raises(SettingsRefused) as refused:
         load_settings(**live(tmp_path, **told))
     assert fault in str(refused.value)
+
+
+def test_the_exchanges_that_may_be_named_are_those_not_yet_tried() -> None:
+    assert set(EXPERIMENTAL) == {name for name, venue in VENUES.items() if venue.is_experimental}
 
 
 def test_a_refusal_never_shows_a_secret(load_settings: LoadSettings, tmp_path: Path) -> None:

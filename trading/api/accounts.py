@@ -35,7 +35,10 @@ CONFLICTS = frozenset(
 
 
 class AccountIn(Schema):
-    """An account with its keys: sealed at once, never returned. The first market is the primary."""
+    """An account with its keys: sealed at once, never returned.
+
+    The first market is the primary; left out, the account has every market of its exchange, perpetuals first.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -47,7 +50,7 @@ class AccountIn(Schema):
     mode: Literal["paper", "testnet", "live"] | None = None
     group: Annotated[Text, Field(max_length=40)] = ""
     leverage: int = 3
-    executors: list[Market] = [Market.FUTURES, Market.SPOT]
+    executors: list[Market] | None = None
 
 
 class AccountChange(Schema):

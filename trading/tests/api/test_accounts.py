@@ -84,6 +84,7 @@ def test_one_real_account_is_never_two_rows(asking: Asker, redis: Redis) -> None
     ("changes", "code"),
     [
         ({"exchange": "nowhere"}, "UNKNOWN_EXCHANGE"),
+        ({"exchange": "bybit"}, "EXPERIMENTAL_EXCHANGE"),
         ({"leverage": 0}, "BAD_LEVERAGE"),
         ({"leverage": 126}, "BAD_LEVERAGE"),
         ({"executors": []}, "NO_EXECUTOR"),
