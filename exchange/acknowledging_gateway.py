@@ -6,7 +6,8 @@ leverage by symbol only, never in bulk.
 """
 
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -140,12 +141,16 @@ class AcknowledgingGateway(CcxtGateway):
         """Ask for a leverage; "not modified" is success, and from now on the symbol is read back."""
         venue_symbol = await self._venue_symbol(symbol)
         self._set_symbols.add(symbol)
-        with counted_as(Priority.ENTRY):
-            try:
-                await self._ask_leverage(venue_symbol, leverage)
-            except GatewayError as error:
-                if error.code not in self._codes.already_set:
-                    raise
+        with counted_as(Priority.ENTRY), self._taking_already_set_for_done():
+            await self._ask_leverage(venue_symbol, leverage)
+
+    @contextmanager
+    def _taking_already_set_for_done(self) -> Iterator[None]:
+        try:
+            yield
+        except GatewayError as error:
+            if error.code not in self._codes.already_set:
+                raise
 
     @abstractmethod
     async def _ask_leverage(self, venue_symbol: str, leverage: int) -> None:

@@ -33,6 +33,8 @@ ISOLATED, PORTFOLIO = "ISOLATED_MARGIN", "PORTFOLIO_MARGIN"
 ORDERS_PAGE, POSITIONS_PAGE, EXECUTIONS_PAGE, LOG_PAGE = 50, 200, 100, 50
 PAGES_LIMIT = 200
 
+ONE_WAY = 0  # docs/v5/position/position-mode
+
 PROBE = "BTC/{quote}:{quote}"
 
 
@@ -229,6 +231,13 @@ class BybitGateway(AcknowledgingGateway):
     async def _ask_leverage(self, venue_symbol: str, leverage: int) -> None:
         sides = {"buyLeverage": str(leverage), "sellLeverage": str(leverage)}
         await self._change("privatePostV5PositionSetLeverage", {**LINEAR, "symbol": venue_symbol, **sides})
+
+    async def set_one_way_mode(self) -> None:
+        """Ask for one position a symbol, for every symbol of the quote coin; what is open refuses it."""
+        await self.symbol_reader()
+        with counted_as(Priority.ENTRY), self._taking_already_set_for_done():
+            params = {**LINEAR, "coin": self.quote_asset, "mode": ONE_WAY}
+            await self._change("privatePostV5PositionSwitchMode", params)
 
     async def set_isolated_margin(self, symbol: str) -> None:
         """Ask for isolated margin, which is the whole account's; asked only where it is not so yet."""

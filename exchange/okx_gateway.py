@@ -282,6 +282,11 @@ class OkxGateway(AcknowledgingGateway):
         params = {"instId": venue_symbol, "lever": str(leverage), "mgnMode": ISOLATED}
         await self._change("privatePostAccountSetLeverage", params)
 
+    async def set_one_way_mode(self) -> None:
+        """Ask for one position a symbol, for the whole account; what is open refuses it (59000)."""
+        with counted_as(Priority.ENTRY), self._taking_already_set_for_done():
+            await self._change("privatePostAccountSetPositionMode", {"posMode": "net_mode"})
+
     async def set_isolated_margin(self, symbol: str) -> None:
         """Nothing to set: every order asks for it."""
 

@@ -18,6 +18,7 @@ from exchange.tests.venues.bybit import BybitWire, refusal, result, rows
 from exchange.tests.venues.wire import KEY, SECRET, Asked, now_ms
 
 POSITIONS, EXECUTIONS = "GET /v5/position/list", "GET /v5/execution/list"
+SWITCH_MODE = "POST /v5/position/switch-mode"
 LEVERAGE, MARGIN_MODE = "POST /v5/position/set-leverage", "POST /v5/account/set-margin-mode"
 WALLET, KEY_INFO = "GET /v5/account/wallet-balance", "GET /v5/user/query-api"
 ACCOUNT, LOG = "GET /v5/account/info", "GET /v5/account/transaction-log"
@@ -138,6 +139,20 @@ async def test_leverage_that_is_so_already_is_set_and_a_refused_one_is_not(
         await bybit_gateway.set_leverage(BTC, 100)
 
     assert refused.value.code == "110013"
+
+
+async def test_one_way_mode_is_asked_for_the_coin_and_refused_by_what_is_open(
+    bybit_wire: BybitWire, bybit_gateway: BybitGateway
+) -> None:
+    bybit_wire.answer(SWITCH_MODE, refusal(110025, "Position mode has not been modified."))
+    await bybit_gateway.set_one_way_mode()
+    bybit_wire.answer(SWITCH_MODE, refusal(110024, "You have an existing position."))
+
+    with pytest.raises(OrderRejected) as refused:
+        await bybit_gateway.set_one_way_mode()
+
+    assert refused.value.code == "110024"
+    assert bybit_wire.changes[0].body == {"category": "linear", "coin": "USDT", "mode": 0}
 
 
 async def test_isolated_margin_is_the_accounts_and_asked_for_once(

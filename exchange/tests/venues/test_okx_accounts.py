@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from exchange.credentials import Credentials
-from exchange.errors import GatewayError, ReadFailed
+from exchange.errors import GatewayError, OrderRejected, ReadFailed
 from exchange.factory import ExperimentalFactory
 from exchange.okx_gateway import OkxGateway
 from exchange.port import AccountSettings, KeyPermissions, Market, PositionReport, SymbolSettings
@@ -19,6 +19,7 @@ from exchange.tests.venues.wire import KEY, PASSPHRASE, SECRET, now_ms
 ETH = "ETH/USDT:USDT"
 POSITIONS, BALANCE = "GET /api/v5/account/positions", "GET /api/v5/account/balance"
 CONFIG, BILLS = "GET /api/v5/account/config", "GET /api/v5/account/bills"
+POSITION_MODE = "POST /api/v5/account/set-position-mode"
 LEVERAGE, LEVERAGE_INFO = "POST /api/v5/account/set-leverage", "GET /api/v5/account/leverage-info"
 FILLS, FILLS_HISTORY = "GET /api/v5/trade/fills", "GET /api/v5/trade/fills-history"
 
@@ -162,6 +163,20 @@ async def test_a_refused_leverage_is_told_by_its_code(okx_wire: OkxWire, okx_gat
         await okx_gateway.set_leverage(BTC, 125)
 
     assert refused.value.code == "59102"
+
+
+async def test_one_way_mode_is_asked_for_the_account_and_refused_by_what_is_open(
+    okx_wire: OkxWire, okx_gateway: OkxGateway
+) -> None:
+    okx_wire.answer(POSITION_MODE, rows({"posMode": "net_mode"}))
+    await okx_gateway.set_one_way_mode()
+    okx_wire.answer(POSITION_MODE, refusal("59000", "Close any open positions or orders."))
+
+    with pytest.raises(OrderRejected) as refused:
+        await okx_gateway.set_one_way_mode()
+
+    assert refused.value.code == "59000"
+    assert okx_wire.changes[0].body == {"posMode": "net_mode"}
 
 
 async def test_the_clock_of_the_venue_is_measured_and_signed_with(
