@@ -4,15 +4,30 @@ import argparse
 import importlib
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import django
 from django.core.management import call_command
 
 from bench import postgres
-from bench.figures import report
+from bench.figures import Figure, report
 from bench.stage import POSTGRES, ROOT, SQLITE, Scale, Stage
 
-PARTS = ("fan_out", "gate", "watch", "paper_exchange", "paper_load")
+PLAN = (
+    ("fan_out", POSTGRES),
+    ("fan_out", SQLITE),
+    ("curve", POSTGRES),
+    ("per_account", POSTGRES),
+    ("after_ready", POSTGRES),
+    ("unclear", POSTGRES),
+    ("memory", POSTGRES),
+    ("gate", SQLITE),
+    ("watch", SQLITE),
+    ("paper_exchange", SQLITE),
+    ("paper_load", SQLITE),
+)
+AT_ONCE = 4
+PARTS = tuple(dict.fromkeys(part for part, _ in PLAN))
 
 
 def main() -> int:
@@ -24,28 +39,47 @@ def main() -> int:
     parse.add_argument("--rounds", type=int, default=0, help="medians of this many instead of the usual")
     parse.add_argument("--database", choices=(SQLITE, POSTGRES), default=SQLITE, help="where the rows are")
     told = parse.parse_args()
-    if told.database == POSTGRES and postgres.binaries() is None:
-        sys.stderr.write(f"nothing measured on Postgres: {postgres.MISSING}\n")
-        return 1
     if told.part:
+        if told.database == POSTGRES and postgres.binaries() is None:
+            sys.stderr.write(f"nothing measured on Postgres: {postgres.MISSING}\n")
+            return 1
         measure(told.part, Scale(told.quick, told.accounts, told.rounds), told.database)
         return 0
-    return int(any(_at_once() if told.quick else _one_by_one()))
+    return int(any(_at_once() if told.quick else _one_by_one(told.rounds)))
 
 
-def _one_by_one() -> list[int]:
+def _one_by_one(rounds: int) -> list[int]:
     """Each part alone on the machine; their exit codes."""
-    return [subprocess.run(_words(part), cwd=ROOT, check=False).returncode for part in PARTS]
+    more = ["--rounds", str(rounds)] if rounds else []
+    return [
+        subprocess.run([*_words(part, database), *more], cwd=ROOT, check=False).returncode
+        for part, database in _possible()
+    ]
 
 
 def _at_once() -> list[int]:
     """A smoke asks whether everything runs: its figures stand in each other's way and mean nothing."""
-    running = [subprocess.Popen([*_words(part), "--quick"], cwd=ROOT) for part in PARTS]
-    return [part.wait() for part in running]
+
+    def run(part: str, database: str) -> int:
+        return subprocess.run([*_words(part, database), "--quick"], cwd=ROOT, check=False).returncode
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(pool.map(lambda planned: run(*planned), _possible()))
 
 
-def _words(part: str) -> list[str]:
-    return [sys.executable, "-m", "bench", "--part", part]
+def _possible() -> list[tuple[str, str]]:
+    """The plan without what this machine cannot measure, which is told as such."""
+    if postgres.binaries() is not None:
+        return list(PLAN)
+    note = f"not measured: {postgres.MISSING}"
+    report(
+        [Figure(f"{part}_{database}", None, "", note=note) for part, database in PLAN if database == POSTGRES]
+    )
+    return [(part, database) for part, database in PLAN if database != POSTGRES]
+
+
+def _words(part: str, database: str) -> list[str]:
+    return [sys.executable, "-m", "bench", "--part", part, "--database", database]
 
 
 def measure(part: str, scale: Scale, database: str = SQLITE) -> None:

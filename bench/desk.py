@@ -7,12 +7,15 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from django.conf import settings
 from django.db.models import Max
 from redis import Redis
 
 from accounts.models import Account
+from accounts.services.gateways import close_gateways
 from bench import rows
 from bench.stage import Stage
 from bench.stub_client import StubClient
@@ -24,7 +27,6 @@ from trading.services import selection, sweeping
 from trading.services.bells import Bells
 
 THREADS = 8
-WORKERS = 2
 READY_SECONDS = 60.0
 DONE_SECONDS = 120.0
 LOOK_SECONDS = 0.01
@@ -73,7 +75,16 @@ class Desk:
         self.pids: list[int] = []
         self._prefix = settings.CELERY_BROKER_TRANSPORT_OPTIONS["global_keyprefix"]
 
-    def start(self, *, workers: int = WORKERS, queues: Sequence[str] = ("orders",)) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _at: TracebackType | None
+    ) -> None:
+        """Let go of what this process asked of the market."""
+        close_gateways()
+
+    def start(self, *, workers: int, queues: Sequence[str] = ("orders",)) -> None:
         """Start so many workers for each queue; returns when all say that they consume."""
         environment = self._stage.environment(self._most_accounts)
         expected = []
@@ -175,15 +186,15 @@ def wait_until(is_so: Callable[[], bool], otherwise: str, seconds: float = READY
         time.sleep(LOOK_SECONDS)
 
 
-def wait_until_persisted(count: int, seconds: float = DONE_SECONDS) -> int:
+def wait_until_persisted(count: int, *, is_swept: bool = True) -> int:
     """Wait, sweeping at the cadence of beat as a desk would; returns how many sweeps it took."""
     began = swept_at = time.monotonic()
     sweeps = 0
     while not is_persisted(count):
         now = time.monotonic()
-        if now - began > seconds:
-            raise TimeoutError(f"not persisted after {seconds:.0f} s: {_states()}")
-        if now - swept_at > SWEEP_SECONDS:
+        if now - began > DONE_SECONDS:
+            raise TimeoutError(f"not persisted after {DONE_SECONDS:.0f} s: {_states()}")
+        if is_swept and now - swept_at > SWEEP_SECONDS:
             tasks.ring(sweeping.sweep(settings.CLOCK.now()))
             swept_at, sweeps = now, sweeps + 1
         time.sleep(LOOK_SECONDS)

@@ -1,10 +1,14 @@
 """The floors beside a desk, pass by pass, on one event loop of this process."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
 
 import uvloop
 
+from accounts.models import Account
 from bench.figures import Bound, Figure, middle
 from bench.floors import (
     REFERENCE_ALONE_US,
@@ -43,7 +47,9 @@ class Passes:
 class Floors:
     """Both floors with their connections; made once, passed over again and again."""
 
-    def __init__(self, exchange_url: str) -> None:
+    def __init__(self, exchange_url: str, accounts: Sequence[Account]) -> None:
+        """A client for each account, whose key is its name."""
+        self._keys = [one.name for one in accounts]
         self._stub = StubClient(exchange_url)
         self._runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
         self._exchange_url = exchange_url
@@ -51,27 +57,30 @@ class Floors:
         self._ccxt: CcxtFloor
         self.alone_us = 0.0
 
-    def open(self, keys: list[str]) -> None:
-        """Make the clients of these keys."""
-        self._runner.run(self._open(keys))
+    def __enter__(self) -> Self:
+        self._runner.run(self._open())
+        return self
 
-    def close(self) -> None:
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _at: TracebackType | None
+    ) -> None:
         """End the connections."""
         self._runner.run(self._close())
         self._runner.close()
 
-    def one_round(self, keys: list[str], found: Passes) -> None:
-        """One pass of each over these keys."""
+    def one_round(self, accounts: Sequence[Account], found: Passes) -> None:
+        """One pass of each over these accounts."""
+        keys = [one.name for one in accounts]
         self._stub.reset(fills=True)
         found.bare.append(self._runner.run(timed(self._bare.send, keys)))
         found.stub_us.append(self._stub.counts().cpu_seconds / len(keys) * 1e6)
         found.ccxt.append(self._runner.run(timed(self._ccxt.send, keys)))
         found.read.append(self._runner.run(timed(self._ccxt.send_and_read, keys)))
 
-    async def _open(self, keys: list[str]) -> None:
+    async def _open(self) -> None:
         self._bare, self._ccxt = BareFloor(self._exchange_url), CcxtFloor(self._exchange_url)
-        await self._ccxt.load(keys)
-        self.alone_us = await self._ccxt.alone_us(keys[0])
+        await self._ccxt.load(self._keys)
+        self.alone_us = await self._ccxt.alone_us(self._keys[0])
 
     async def _close(self) -> None:
         await self._bare.close()

@@ -46,7 +46,7 @@ def words(directory: Path, port: int) -> list[str]:
         "listen_addresses": "127.0.0.1",
         "port": port,
         "max_connections": 200,
-        "unix_socket_directories": directory,
+        "unix_socket_directories": "",
     }
     told = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
     return [str(found / "postgres"), "-D", str(directory), *told]

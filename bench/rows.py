@@ -1,11 +1,12 @@
 """The rows a decision over N accounts begins with, as allocation commits them, and their removal."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import uuid4
 
 from django.conf import settings
 from django.db import connection, transaction
+from django.utils import timezone
 
 from accounts.models import Account, Breaker, Executor, Health, SymbolSetting
 from accounts.services.registry import create_paper_accounts
@@ -91,7 +92,7 @@ def a_signal(price: Decimal = Decimal(PRICE)) -> Signal:
     )
 
 
-def a_decision(price: Decimal = Decimal(PRICE)) -> Decision:
+def a_decision(price: Decimal = Decimal(PRICE), time_to_send: timedelta = TIME_TO_SEND) -> Decision:
     """An open decision on it, nothing allocated yet."""
     now = settings.CLOCK.now()
     return Decision.objects.create(
@@ -100,13 +101,13 @@ def a_decision(price: Decimal = Decimal(PRICE)) -> Decision:
         mark_price=price,
         cap_price=price,
         decided_at=now,
-        deadline_at=now + TIME_TO_SEND,
+        deadline_at=now + time_to_send,
     )
 
 
-def committed_entries(accounts: list[Account]) -> list[int]:
+def committed_entries(accounts: list[Account], time_to_send: timedelta = TIME_TO_SEND) -> list[int]:
     """One decision's shares and entries, committed; the ids of the entries."""
-    decision = a_decision()
+    decision = a_decision(time_to_send=time_to_send)
     with transaction.atomic():
         shares = Allocation.objects.bulk_create([_share(decision, one) for one in accounts])
         return [order.pk for order in Order.objects.bulk_create([_entry(share) for share in shares])]
@@ -143,6 +144,11 @@ def _entry(share: Allocation) -> Order:
         reserved_notional=Decimal(950),
         now=share.decision.decided_at,
     )
+
+
+def wall_clock() -> datetime:
+    """What rows are stamped with, wherever the desk's own clock stands."""
+    return timezone.now()
 
 
 def clear() -> None:

@@ -23,6 +23,9 @@ from bench import postgres
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 30.0
 STOP_SECONDS = 10.0
+LATENCY_MS = 50.0
+"""Of the exchange that only acknowledges."""
+
 SQLITE, POSTGRES = "sqlite", "postgres"
 WEATHER = "CORRELATED,VOLATILITY,TREND_AGAINST,FUNDING,SPREAD,REWARD_RISK"
 """Gate rules about how a synthetic market happens to be at the moment of a measurement."""
@@ -35,6 +38,15 @@ class Scale:
     is_quick: bool = False
     accounts: int = 0
     rounds: int = 0
+
+    def accounts_or(self, usual: int) -> int:
+        """How many accounts a decision has."""
+        return self.accounts or (20 if self.is_quick else usual)
+
+    @property
+    def workers(self) -> int:
+        """How many worker processes send: as many as the cores the bounds are told for."""
+        return 1 if self.is_quick else 2
 
     def rounds_or(self, usual: int) -> int:
         """How many rounds a median is taken of."""

@@ -31,9 +31,10 @@ class StubClient:
     def __init__(self, url: str) -> None:
         self._place = urlsplit(url).netloc
 
-    def reset(self, *, fills: bool, unclear_percent: int = 0) -> None:
-        """Begin a round, with or without fills, losing the answers of so many percent of the placements."""
-        self._ask("POST", f"/bench/reset?fills={int(fills)}&unclear={unclear_percent}")
+    def reset(self, *, fills: bool, unclear_percent: int = 0, unclear_first: int = 0) -> None:
+        """Begin a round, with or without fills, losing so many percent of its first answers."""
+        told = f"fills={int(fills)}&unclear={unclear_percent}&first={unclear_first}"
+        self._ask("POST", f"/bench/reset?{told}")
 
     def counts(self) -> Counts:
         """What came since."""

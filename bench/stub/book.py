@@ -1,5 +1,6 @@
 """What the stub remembers of a round: enough to answer for an order and its executions."""
 
+import sys
 import time
 from decimal import Decimal
 from functools import lru_cache
@@ -102,10 +103,11 @@ class Book:
         self._next = 1_000_000
         self.clear(is_filling=False, unclear_percent=0)
 
-    def clear(self, *, is_filling: bool, unclear_percent: int) -> None:
-        """Start a round."""
+    def clear(self, *, is_filling: bool, unclear_percent: int, unclear_first: int = 0) -> None:
+        """Start a round; answers are lost among its first placements only, when told among how many."""
         self._is_filling = is_filling
         self._unclear_every = 100 // unclear_percent if unclear_percent else 0
+        self._unclear_first = unclear_first or sys.maxsize
         self.placed = 0
         self.client_ids: set[bytes] = set()
         self.unclear_taken: set[bytes] = set()
@@ -120,7 +122,7 @@ class Book:
         client_id, kind = _read(body)
         now_ms = self._count(client_id)
         is_answered = True
-        if self._unclear_every and self.placed % self._unclear_every == 0:
+        if self._unclear_every and self._is_unclear():
             is_answered = False
             if self.placed // self._unclear_every % 2:
                 self.unclear_refused.add(client_id)
@@ -130,6 +132,9 @@ class Book:
         order = Order(self._next, kind, client_id, now_ms, self._is_filling)
         self._orders[order.id] = self._by_client_id[client_id] = order
         return order, is_answered
+
+    def _is_unclear(self) -> bool:
+        return self.placed % self._unclear_every == 0 and self.placed <= self._unclear_first
 
     def place_conditional(self, words: Words) -> bytes:
         """Take a conditional order: it rests."""

@@ -75,7 +75,9 @@ class Exchange:
 
     def _reset(self, words: Words) -> Answer:
         self.book.clear(
-            is_filling=words.get(b"fills") == b"1", unclear_percent=int(words.get(b"unclear", b"0"))
+            is_filling=words.get(b"fills") == b"1",
+            unclear_percent=int(words.get(b"unclear", b"0")),
+            unclear_first=int(words.get(b"first", b"0")),
         )
         return 200, b"{}"
 

@@ -1,8 +1,11 @@
 import asyncio
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from decimal import Decimal
 from http.client import HTTPConnection
 from pathlib import Path
@@ -11,6 +14,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from bench import postgres
 from bench.paper_load import MARKET, STOP, _tradable
 from bench.stage import ROOT, Stage, wait_for_port
 from bench.stub_client import StubClient
@@ -33,16 +37,24 @@ def ask(port: int, method: str, path: str, body: str = "", key: str = "") -> tup
     return answer.status, told
 
 
-def place(port: int, client_id: str) -> None:
+def place_order(port: int, client_id: str) -> None:
     _, order = ask(port, "POST", "/fapi/v1/order", ORDER.format(client_id))
     assert order["clientOrderId"] == client_id
 
 
-@pytest.mark.timeout(240)
-def test_a_quick_run_measures_every_part_and_leaves_nothing_behind(tmp_path: Path) -> None:
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """Where another user may pass: a Postgres started by root is not root's."""
+    made = Path(tempfile.mkdtemp(prefix="bench-test-"))
+    made.chmod(0o711)
+    yield made
+    shutil.rmtree(made)
+
+
+@pytest.mark.skipif(postgres.binaries() is None, reason="no Postgres on this machine")
+@pytest.mark.timeout(420)
+def test_a_quick_run_measures_every_part_and_leaves_nothing_behind(tmp_path: Path, place: Path) -> None:
     words = [sys.executable, "-m", "bench", "--quick"]
-    place = tmp_path / "stages"
-    place.mkdir()
     desk = tmp_path / "desk.sqlite3"
     given = {**os.environ, "TMPDIR": str(place), "DATABASE_URL": f"sqlite:///{desk}", "MODE": "live"}
     run = subprocess.run(words, cwd=ROOT, env=given, capture_output=True, text=True, check=False)
@@ -55,14 +67,20 @@ def test_a_quick_run_measures_every_part_and_leaves_nothing_behind(tmp_path: Pat
         "floor_bare_last_20",
         "floor_ccxt_last_20",
         "sqlite_committed_to_persisted_by_ccxt_20",
-        "sqlite_asked_to_persisted_20",
+        "postgres_committed_to_persisted_by_ccxt_20",
+        "postgres_asked_to_persisted_by_ccxt_20",
+        "faster_than_task_per_account_20",
+        "first_and_second_decision_apart_20",
+        "memory_an_account_orders_worker",
+        "unclear_ledger_complete_20",
         "allocate_20",
         "watch_tick_median_5000_positions_100_symbols",
         "paper_exchange_market_orders",
     } <= {figure["name"] for figure in figures}
     faults = {figure["name"]: figure["value"] for figure in figures if figure["bound"] == "<= 0"}
     assert faults == dict.fromkeys(faults, 0)
-    assert all(figure["value"] > 0 for figure in figures if figure["name"] not in faults)
+    named = [figure for figure in figures if figure["name"] not in faults]
+    assert all(figure["value"] > 0 for figure in named if not figure["name"].startswith("memory"))
     assert list(place.iterdir()) == []
 
 
@@ -72,7 +90,7 @@ def test_the_stub_counts_placements_by_client_id_and_forgets_them_between_rounds
         stub = StubClient(stage.exchange_url)
         stub.reset(fills=True)
         for client_id in ("one", "two", "two"):
-            place(stage.exchange_port, client_id)
+            place_order(stage.exchange_port, client_id)
         counted = stub.counts()
         stub.reset(fills=False)
 
