@@ -38,12 +38,13 @@ def main() -> int:
     parse.add_argument("--accounts", type=int, default=0, help="this many instead of the usual steps")
     parse.add_argument("--rounds", type=int, default=0, help="medians of this many instead of the usual")
     parse.add_argument("--database", choices=(SQLITE, POSTGRES), default=SQLITE, help="where the rows are")
+    parse.add_argument("--no-streams", action="store_true", help="without a watcher: executions are read")
     told = parse.parse_args()
     if told.part:
         if told.database == POSTGRES and postgres.binaries() is None:
             sys.stderr.write(f"nothing measured on Postgres: {postgres.MISSING}\n")
             return 1
-        measure(told.part, Scale(told.quick, told.accounts, told.rounds), told.database)
+        measure(told.part, Scale(told.quick, told.accounts, told.rounds, not told.no_streams), told.database)
         return 0
     return int(any(_at_once() if told.quick else _one_by_one(told.rounds)))
 

@@ -16,6 +16,8 @@ def measured(stage: Stage, scale: Scale) -> Iterator[list[Figure]]:
     stage.start_stub(LATENCY_MS)
     accounts = rows.fit_accounts(count)
     with Desk(stage, count) as desk:
+        if scale.has_streams:
+            desk.watch(count)
         if not scale.is_quick:
             _pair(desk, accounts, scale.workers)
         pairs = [_pair(desk, accounts, scale.workers) for _ in range(scale.rounds_or(3))]

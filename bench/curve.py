@@ -24,6 +24,8 @@ def measured(stage: Stage, scale: Scale) -> Iterator[list[Figure]]:
     times: dict[int, float] = {}
     with Desk(stage, max(steps)) as desk, Floors(stage.exchange_url, accounts) as floors:
         desk.start(workers=scale.workers)
+        if scale.has_streams:
+            desk.watch(max(steps))
         gc_freeze()
         desk.committed(accounts, fills=True)
         for count in steps:

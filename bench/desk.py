@@ -17,7 +17,7 @@ from redis import Redis
 from accounts.models import Account
 from accounts.services.gateways import close_gateways
 from bench import rows
-from bench.stage import Stage
+from bench.stage import ROOT, Stage
 from bench.stub_client import StubClient
 from exchange import heartbeat
 from trading import tasks
@@ -39,7 +39,7 @@ FIGURES_KEPT = ("desk:tickers", "desk:depth:*")
 
 @dataclass(slots=True)
 class Run:
-    """One decision: milliseconds from its beginning, CPU seconds of the workers for 1,000 orders.
+    """One decision: milliseconds from its beginning, CPU seconds for 1,000 orders.
 
     `missing` and `doubled` are counted at the exchange, `unrecorded` are its executions without a row.
     """
@@ -48,6 +48,7 @@ class Run:
     last_ms: float
     persisted_ms: float
     cpu_per_1000: float
+    watcher_cpu_per_1000: float
     missing: int
     doubled: int
     unrecorded: int
@@ -73,6 +74,7 @@ class Desk:
         self._most_accounts = most_accounts
         self.stub = StubClient(stage.exchange_url)
         self.pids: list[int] = []
+        self._watcher: int | None = None
         self._prefix = settings.CELERY_BROKER_TRANSPORT_OPTIONS["global_keyprefix"]
 
     def __enter__(self) -> Self:
@@ -107,6 +109,29 @@ class Desk:
         with Redis.from_url(settings.REDIS_URL) as redis:
             wait_until(lambda: all(redis.exists(key) for _, key in expected), "the workers did not come up")
 
+    def watch(self, count: int) -> None:
+        """Start the watcher; returns when it hears the streams of so many accounts, and their rows say so."""
+        words = [sys.executable, str(ROOT / "manage.py"), "watch_prices"]
+        self._watcher = self._stage.start(words, self._stage.environment(self._most_accounts))
+        wait_until(
+            lambda: self.stub.counts().listeners == count, "not every account is listened to", READY_SECONDS
+        )
+        wait_until(
+            lambda: Account.objects.filter(heard_at__isnull=False).count() == count,
+            "not every account is heard",
+        )
+
+    def unwatch(self) -> None:
+        """End the watcher."""
+        if self._watcher is not None:
+            self._stage.end(self._watcher)
+        self._watcher = None
+
+    @property
+    def watcher_kb(self) -> float:
+        """Resident memory of the watcher."""
+        return memory_kb(self._watcher) if self._watcher is not None else 0.0
+
     def stop(self) -> None:
         """End the workers."""
         for pid in self.pids:
@@ -126,7 +151,8 @@ class Desk:
         self.stub.reset(fills=fills)
         rows.pause_all_but(accounts)
         self._forget_figures()
-        rows.publish_mark()
+        if self._watcher is None:
+            rows.publish_mark()
         signal = rows.a_signal()
 
         def ask() -> None:
@@ -137,12 +163,12 @@ class Desk:
 
     def measure(self, count: int, begin: Callable[[], None], *, fills: bool) -> Run:
         """Begin, wait until everything is persisted, then until the workers rest; what it took."""
-        cpu, began = self.cpu_seconds(), time.time()
+        cpu, watcher_cpu, began = self._worker_cpu(), self._watcher_cpu(), time.time()
         begin()
         sweeps = wait_until_persisted(count)
         persisted = time.time()
         self.wait_until_idle()  # what the last tasks still do belongs to these orders
-        used = self.cpu_seconds() - cpu
+        cpu, watcher_cpu = self._worker_cpu() - cpu, self._watcher_cpu() - watcher_cpu
         counts = self.stub.counts()
         acknowledged = Order.objects.aggregate(at=Max("acknowledged_at"))["at"]
         tell_refusals(count)
@@ -150,7 +176,8 @@ class Desk:
             first_ms=counts.first_ms - began * 1000,
             last_ms=(acknowledged.timestamp() - began) * 1000 if acknowledged else float("nan"),
             persisted_ms=(persisted - began) * 1000,
-            cpu_per_1000=used / count * 1000,
+            cpu_per_1000=cpu / count * 1000,
+            watcher_cpu_per_1000=watcher_cpu / count * 1000,
             missing=count - counts.distinct,
             doubled=counts.placed - counts.distinct,
             unrecorded=counts.distinct - Fill.objects.count() if fills else 0,
@@ -166,9 +193,11 @@ class Desk:
             )
             redis.delete(*(f"{self._prefix}{name}" for name in settings.QUEUES))
 
-    def cpu_seconds(self) -> float:
-        """User and system time of all workers."""
+    def _worker_cpu(self) -> float:
         return sum(cpu_seconds(pid) for pid in self.pids)
+
+    def _watcher_cpu(self) -> float:
+        return cpu_seconds(self._watcher) if self._watcher is not None else 0.0
 
     def _forget_figures(self) -> None:
         with Redis.from_url(settings.REDIS_URL) as redis:

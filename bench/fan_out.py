@@ -38,6 +38,8 @@ def measured(stage: Stage, scale: Scale) -> Iterator[list[Figure]]:
     accounts = rows.fit_accounts(count)
     with Desk(stage, count) as desk, Floors(stage.exchange_url, accounts) as floors:
         desk.start(workers=scale.workers)
+        if scale.has_streams:
+            desk.watch(count)
         gc_freeze()
         found = _rounds_of(stage.database, desk, floors, accounts, scale.rounds_or(9))
         yield _figures(stage.database, count, found, floors)
@@ -78,13 +80,12 @@ def _asked(database: str, count: int, runs: Runs, passes: Passes) -> list[Figure
         Figure(about("to_first_order"), middle(runs.of("first_ms")), "ms", None, Bound(200)),
         Figure(about("to_last_acknowledged"), middle(runs.of("last_ms")), "ms", passes.ccxt_ms),
         Figure(about("to_persisted_by_ccxt"), persisted, "ms", passes.ccxt_ms, bound),
-        Figure(about("worker_cpu_per_1000"), middle(runs.of("cpu_per_1000")), "s"),
+        _cpu(about("worker_cpu_per_1000"), runs),
     ]
 
 
 def _committed(database: str, count: int, way: str, runs: Runs, passes: Passes) -> list[Figure]:
     persisted = middle(runs.of("persisted_ms"))
-    cpu = middle(runs.of("cpu_per_1000"))
     ccxt_cpu = middle([one.cpu_seconds for one in passes.ccxt]) / count * 1000
     about = f"{database}_{way}_{{}}_{count}".format
     to_ccxt = Bound(TO_CCXT[database], of_ratio=True)
@@ -94,8 +95,15 @@ def _committed(database: str, count: int, way: str, runs: Runs, passes: Passes) 
         Figure(about("to_last_acknowledged"), middle(runs.of("last_ms")), "ms", passes.ccxt_ms),
         Figure(about("to_persisted_by_ccxt"), persisted, "ms", passes.ccxt_ms, to_ccxt),
         Figure(about("to_persisted_by_bare"), persisted, "ms", passes.bare_ms, TO_BARE),
-        Figure(about("worker_cpu_per_1000"), cpu, "s", ccxt_cpu, Bound(0.7)),
+        _cpu(about("worker_cpu_per_1000"), runs, ccxt_cpu, Bound(0.7)),
     ]
+
+
+def _cpu(name: str, runs: Runs, floor: float | None = None, bound: Bound | None = None) -> Figure:
+    """Of the workers and of the watcher: what one no longer does the other may have to."""
+    workers, watcher = middle(runs.of("cpu_per_1000")), middle(runs.of("watcher_cpu_per_1000"))
+    note = f"workers {workers:.3f}, watcher {watcher:.3f}"
+    return Figure(name, workers + watcher, "s", floor, bound, note)
 
 
 def _faults(database: str, count: int, way: str, runs: Runs) -> list[Figure]:

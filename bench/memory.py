@@ -1,6 +1,5 @@
 """What a further account costs in memory: a worker that sends its orders, a watcher that listens to it."""
 
-import sys
 import time
 from collections.abc import Iterator
 
@@ -10,10 +9,9 @@ from accounts.models import Account
 from bench import rows
 from bench.desk import Desk, memory_kb, wait_until
 from bench.figures import Bound, Figure
-from bench.stage import LATENCY_MS, ROOT, Scale, Stage
+from bench.stage import LATENCY_MS, Scale, Stage
 
 PASSES = 2
-CONNECT_SECONDS = 90.0
 SETTLE_SECONDS = 12.0
 """Longer than the first ping of every stream."""
 
@@ -53,18 +51,12 @@ def _stream_holder(stage: Stage, accounts: list[Account], few: int) -> Figure:
 def _watched(stage: Stage, accounts: list[Account]) -> float:
     """Resident KB of a watcher that listens to these accounts."""
     desk = Desk(stage, len(accounts))
-    Account.objects.update(archived_at=None)
+    Account.objects.update(archived_at=None, heard_at=None)
     others = Account.objects.exclude(pk__in=[one.pk for one in accounts])
     others.update(archived_at=settings.CLOCK.now())
-    words = [sys.executable, str(ROOT / "manage.py"), "watch_prices"]
-    pid = stage.start(words, stage.environment(len(accounts)))
-    wait_until(
-        lambda: desk.stub.counts().listeners == len(accounts),
-        "not every account is listened to",
-        CONNECT_SECONDS,
-    )
+    desk.watch(len(accounts))
     time.sleep(SETTLE_SECONDS)
-    resident = memory_kb(pid)
-    stage.end(pid)
+    resident = desk.watcher_kb
+    desk.unwatch()
     wait_until(lambda: desk.stub.counts().listeners == 0, "the watcher did not let go")
     return resident

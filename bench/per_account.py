@@ -22,6 +22,8 @@ def measured(stage: Stage, scale: Scale) -> Iterator[list[Figure]]:
     accounts = rows.fit_accounts(count)
     desk = Desk(stage, count)
     desk.start(workers=scale.workers)
+    if scale.has_streams:
+        desk.watch(count)
     _start(stage, count, 2 if scale.is_quick else CHILDREN)
     desk.committed(accounts, fills=True)
     _one_round(desk, accounts)
@@ -45,7 +47,7 @@ def _start(stage: Stage, count: int, children: int) -> None:
 def _one_round(desk: Desk, accounts: list[Account]) -> float:
     """Milliseconds from the first message to everything persisted."""
     rows.clear()
-    desk.stub.reset(fills=True)
+    desk.stub.reset(fills=True, told=False)
     entries = rows.committed_entries(accounts)
     began = time.time()
     for order_id in entries:

@@ -5,7 +5,7 @@ from decimal import Decimal
 from uuid import uuid4
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import IntegrityError, OperationalError, connection, transaction
 from django.utils import timezone
 
 from accounts.models import Account, Breaker, Executor, Health, SymbolSetting
@@ -20,6 +20,7 @@ from trading.services.valkey import valkey
 
 WALLET = Decimal(10_000)
 OF_A_ROUND = (PositionEvent, Fill, Order, Position, Allocation, Decision, Signal, Breaker)
+TRIES = 5
 TIME_TO_SEND = timedelta(seconds=120)
 """The deadline of a measured decision: a slow machine is to be seen in the figures, not in expiries."""
 
@@ -153,9 +154,15 @@ def wall_clock() -> datetime:
 
 def clear() -> None:
     """Remove what a round left, so that every round begins with the same tables."""
-    with transaction.atomic():
-        for model in OF_A_ROUND:
-            model.objects.all()._raw_delete(model.objects.db)  # noqa: SLF001 -- delete() reads every row first
+    for left in range(TRIES - 1, -1, -1):
+        try:
+            with transaction.atomic():
+                for model in OF_A_ROUND:
+                    model.objects.all()._raw_delete(model.objects.db)  # noqa: SLF001 -- delete() reads every row
+            break
+        except (OperationalError, IntegrityError):  # a watcher was still at it
+            if not left:
+                raise
     if connection.vendor == "postgresql":
         tables = ", ".join(f'"{model._meta.db_table}"' for model in (*OF_A_ROUND, Account))  # noqa: SLF001
         with connection.cursor() as cursor:

@@ -38,6 +38,7 @@ class Scale:
     is_quick: bool = False
     accounts: int = 0
     rounds: int = 0
+    has_streams: bool = True
 
     def accounts_or(self, usual: int) -> int:
         """How many accounts a decision has."""

@@ -31,10 +31,15 @@ class StubClient:
     def __init__(self, url: str) -> None:
         self._place = urlsplit(url).netloc
 
-    def reset(self, *, fills: bool, unclear_percent: int = 0, unclear_first: int = 0) -> None:
-        """Begin a round, with or without fills, losing so many percent of its first answers."""
-        told = f"fills={int(fills)}&unclear={unclear_percent}&first={unclear_first}"
-        self._ask("POST", f"/bench/reset?{told}")
+    def reset(
+        self, *, fills: bool, told: bool = True, unclear_percent: int = 0, unclear_first: int = 0
+    ) -> None:
+        """Begin a round, with or without fills, losing so many percent of its first answers.
+
+        `told` is whether streams tell of the fills.
+        """
+        words = f"fills={int(fills)}&told={int(told)}&unclear={unclear_percent}&first={unclear_first}"
+        self._ask("POST", f"/bench/reset?{words}")
 
     def counts(self) -> Counts:
         """What came since."""

@@ -1,6 +1,7 @@
 """Serve until told to stop."""
 
 import asyncio
+import gc
 import signal
 import sys
 
@@ -23,4 +24,5 @@ async def serve(port: int, latency_ms: float) -> None:
 
 
 if __name__ == "__main__":
+    gc.disable()  # nothing here is a circle, and a collection would count as an answer's work
     uvloop.run(serve(int(sys.argv[1]), float(sys.argv[2])))

@@ -101,11 +101,14 @@ class Book:
 
     def __init__(self) -> None:
         self._next = 1_000_000
-        self.clear(is_filling=False, unclear_percent=0)
+        self.clear(is_filling=False)
 
-    def clear(self, *, is_filling: bool, unclear_percent: int, unclear_first: int = 0) -> None:
+    def clear(
+        self, *, is_filling: bool, is_told: bool = True, unclear_percent: int = 0, unclear_first: int = 0
+    ) -> None:
         """Start a round; answers are lost among its first placements only, when told among how many."""
         self._is_filling = is_filling
+        self.is_told = is_filling and is_told
         self._unclear_every = 100 // unclear_percent if unclear_percent else 0
         self._unclear_first = unclear_first or sys.maxsize
         self.placed = 0

@@ -70,7 +70,7 @@ class Connection(asyncio.Protocol):
     def _place(self, data: bytes, body: bytes) -> None:
         exchange = self._exchange
         (status, answered), order = exchange.place(body)
-        if order is not None and exchange.listeners:
+        if order is not None and exchange.listeners and exchange.book.is_told:
             self._tell(order.event(), _key(data))
         self._outbox.send(self._write, _wire(status, answered))
 

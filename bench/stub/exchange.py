@@ -76,6 +76,7 @@ class Exchange:
     def _reset(self, words: Words) -> Answer:
         self.book.clear(
             is_filling=words.get(b"fills") == b"1",
+            is_told=words.get(b"told") == b"1",
             unclear_percent=int(words.get(b"unclear", b"0")),
             unclear_first=int(words.get(b"first", b"0")),
         )

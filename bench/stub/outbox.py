@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
+TICK_SECONDS = 0.001
 Write = Callable[[bytes], None]
 
 
@@ -23,10 +24,11 @@ class Outbox:
             self._loop.call_later(self._latency_seconds, self._flush)
 
     def _flush(self) -> None:
-        now = self._loop.time() + 0.0005  # the timer's own resolution is a millisecond
-        waiting = self._waiting
-        while waiting and waiting[0][0] <= now:
+        now = self._loop.time()
+        waiting, until = self._waiting, now + TICK_SECONDS / 2
+        while waiting and waiting[0][0] <= until:
             _, write, wire = waiting.popleft()
             write(wire)
         if waiting:
-            self._loop.call_later(waiting[0][0] - now, self._flush)
+            # The loop counts in whole ticks: less than one would be none, and it would ask again and again.
+            self._loop.call_later(max(TICK_SECONDS, waiting[0][0] - now), self._flush)
