@@ -100,7 +100,7 @@ class Book:
     """The orders of a round; ids go on from round to round, because a trade id is one execution for ever."""
 
     def __init__(self) -> None:
-        self._next = 1_000_000
+        self._next = self._algo = 1_000_000
         self.clear(is_filling=False)
 
     def clear(
@@ -112,28 +112,30 @@ class Book:
         self._unclear_every = 100 // unclear_percent if unclear_percent else 0
         self._unclear_first = unclear_first or sys.maxsize
         self.placed = 0
-        self.client_ids: set[bytes] = set()
         self.unclear_taken: set[bytes] = set()
         self.unclear_refused: set[bytes] = set()
         self.first_ms = self.last_ms = 0.0
         self.cpu_began = time.process_time()
-        self._orders: dict[int, Order] = {}
-        self._by_client_id: dict[bytes, Order] = {}
+        self._first_id = self._next + 1
+        self._orders: list[Order] = []
+        self._by_client_id: dict[bytes, Order | None] = {}
 
     def place(self, body: bytes) -> tuple[Order | None, bool]:
         """Take an ordinary order; the order unless it was not taken, and whether its answer arrives."""
         client_id, kind = _read(body)
-        now_ms = self._count(client_id)
+        now_ms = self._count()
         is_answered = True
         if self._unclear_every and self._is_unclear():
             is_answered = False
             if self.placed // self._unclear_every % 2:
                 self.unclear_refused.add(client_id)
+                self._by_client_id[client_id] = None
                 return None, False
             self.unclear_taken.add(client_id)
         self._next += 1
         order = Order(self._next, kind, client_id, now_ms, self._is_filling)
-        self._orders[order.id] = self._by_client_id[client_id] = order
+        self._orders.append(order)
+        self._by_client_id[client_id] = order
         return order, is_answered
 
     def _is_unclear(self) -> bool:
@@ -141,11 +143,10 @@ class Book:
 
     def place_conditional(self, words: Words) -> bytes:
         """Take a conditional order: it rests."""
-        now_ms = self._count(words.get(b"clientAlgoId", b""))
-        self._next += 1
-        get = words.get
+        get, now_ms = words.get, int(time.time() * 1000)
+        self._algo += 1
         return CONDITIONAL % (
-            self._next,
+            self._algo,
             get(b"clientAlgoId", b""),
             get(b"type", b"STOP_MARKET"),
             get(b"symbol", b""),
@@ -160,21 +161,19 @@ class Book:
 
     def executions(self, words: Words) -> bytes:
         """The execution of an order of this round; no others are told."""
-        order = self._orders.get(int(words.get(b"orderId", b"0")))
+        order = self._by_id(words)
         return b"[]" if order is None or not order.is_filled else order.execution()
 
     def look_up(self, words: Words) -> tuple[int, bytes]:
         """Status and body of a question for one order, by either id."""
-        order = self._by_client_id.get(words.get(b"origClientOrderId", b"")) or self._orders.get(
-            int(words.get(b"orderId", b"0"))
-        )
+        order = self._by_client_id.get(words.get(b"origClientOrderId", b"")) or self._by_id(words)
         return (400, NOT_THERE) if order is None else (200, order.answer())
 
     def counts(self) -> dict[str, object]:
         """What came since the round began, and what this process has used meanwhile."""
         return {
             "placed": self.placed,
-            "distinct": len(self.client_ids),
+            "distinct": len(self._by_client_id),
             "first_ms": self.first_ms,
             "last_ms": self.last_ms,
             "cpu_seconds": time.process_time() - self.cpu_began,
@@ -182,13 +181,16 @@ class Book:
             "unclear_refused": sorted(one.decode() for one in self.unclear_refused),
         }
 
-    def _count(self, client_id: bytes) -> int:
+    def _by_id(self, words: Words) -> Order | None:
+        place = int(words.get(b"orderId", b"0")) - self._first_id
+        return self._orders[place] if 0 <= place < len(self._orders) else None
+
+    def _count(self) -> int:
         now_ms = time.time() * 1000
         if not self.placed:
             self.first_ms = now_ms
         self.last_ms = now_ms
         self.placed += 1
-        self.client_ids.add(client_id)
         return int(now_ms)
 
 

@@ -59,7 +59,7 @@ class Connection(asyncio.Protocol):
             whole = body_at + _content_length(data, end)
             if len(data) < whole:
                 break
-            body, rest = data[body_at:whole], data[whole:]
+            body, rest = data[body_at:whole], data[whole:] if len(data) > whole else b""
             if data.startswith(PLACEMENT):
                 self._place(data, body)
             else:
