@@ -12,12 +12,11 @@ from alerts.models import Alert
 from alerts.services.record import RISING
 from trading.domain.states import DecisionStatus, PositionStatus, Protection
 from trading.models import Decision, Position
+from trading.services.fan_outs import FanOut, read_fan_outs
 from trading.services.prices import seen_marks
 from trading.services.readings import (
-    FanOut,
     OpenProfit,
     PositionReading,
-    read_fan_outs,
     read_open_profit,
     read_positions,
 )

@@ -13,6 +13,7 @@ from trading.domain import exit_plan
 from trading.domain.states import DecisionStatus
 from trading.models import Decision, Position
 from trading.services.equity_curve import read_curve
+from trading.services.fan_outs import read_steps, route_of
 from trading.services.prices import seen_marks
 from trading.services.readings import read_position
 from trading.services.status import read_status
@@ -56,6 +57,8 @@ def equity(_: HttpRequest) -> HttpResponse:
 def decision(request: HttpRequest, decision_id: UUID) -> HttpResponse:
     """One decision: why it was made, and what became of it on every account."""
     row = get_object_or_404(Decision.objects.select_related("signal__source"), uuid=decision_id)
+    shares = list(row.allocations.select_related("account").order_by("outcome", "code", "account__name"))
+    steps = read_steps(shares)
     return render(
         request,
         "desk/decision.html",
@@ -63,9 +66,8 @@ def decision(request: HttpRequest, decision_id: UUID) -> HttpResponse:
             "status": read_status(settings.CLOCK.now()),
             "decision": row,
             "reading": read_decision(row),
-            "allocations": row.allocations.select_related("account").order_by(
-                "outcome", "code", "account__name"
-            ),
+            "route": route_of(row),
+            "ledger": [(share, steps[share.pk]) for share in shares],
             "is_open": row.status == DecisionStatus.OPEN,
         },
     )

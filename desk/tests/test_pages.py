@@ -46,6 +46,8 @@ def test_a_busy_desk_shows_figures_with_their_units(operator: Client, redis: Red
     page = text_of(operator, "/desk/")
 
     assert "12 FILLED, 1 DENIED: MARGIN of 13" in page
+    assert "first 187 · median 222 · p99 264 · last 264 ms" in page
+    assert "slippage +4.52, worst +5.07 bps" in page
     assert "score 0.81, performance 0.50, market 0.63, reward 0.31" in page
     position = page[page.index("paper-0012 LONG") :]
     figures = ["97 650.2", "97 911.7", "+0.27 %", "+0.80 %", "+0.09 %", "+8.89", "96 704.9"]
@@ -113,6 +115,12 @@ def test_a_decision_page_holds_the_whole_ledger(operator: Client, redis: Redis) 
     page = text_of(operator, f"/desk/decisions/{made.uuid}/")
 
     assert page.count("paper-00") == 13
+    assert "187 · 222 p99 264 · last 264" in page
+    assert "+4.52 worst +5.07" in page
+    assert "from the decision’s record to the exchange’s acknowledgement" in page
+    assert "start order of turn 17" in page
+    assert "primary futures DENIED MARGIN" in page
+    assert "secondary spot DENIED MIN_NOTIONAL" in page
     assert "needed 120, available 36.2" in page
     assert "Not computable, counted 0: market.liquidity" in page
     assert "DUPLICATE" in page

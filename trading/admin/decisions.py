@@ -8,10 +8,12 @@ from django.utils.safestring import SafeString
 from unfold.decorators import display
 from unfold.views import ChangeList
 
-from trading.admin.figures import DECISIONS, NOT_KNOWN, OUTCOMES, figure, moment
+from trading.admin.figures import DECISIONS, NOT_KNOWN, OUTCOMES, bps, figure, lines, moment, unbroken
 from trading.admin.rows import DeskRowsAdmin, DeskRowsInline
 from trading.models import Allocation, Decision
-from trading.services.readings import FanOut, read_fan_outs
+from trading.services.fan_outs import WITH_ENTRIES, FanOut, read_fan_outs, route_of, steps_of
+
+SEVERAL = 2
 
 
 class FanOutList(ChangeList):  # type: ignore[misc]  # unfold has no types
@@ -35,6 +37,7 @@ class AllocationInline(DeskRowsInline):
     model = Allocation
     verbose_name_plural = "Ledger"
     fields = readonly_fields = (
+        "place",
         "account",
         "outcome_badge",
         "code",
@@ -43,14 +46,16 @@ class AllocationInline(DeskRowsInline):
         "asked",
         "filled",
         "average",
-        "latency_ms",
-        "slippage_bps",
+        "latency",
+        "slippage",
+        "steps",
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Allocation]:
         """With the accounts, by name."""
         rows: QuerySet[Allocation] = super().get_queryset(request)
-        return rows.select_related("account").order_by("outcome", "code", "account__name")
+        shown = rows.select_related("account").prefetch_related(WITH_ENTRIES)
+        return shown.order_by("outcome", "code", "account__name")
 
     @display(description="Outcome", label=OUTCOMES)  # type: ignore[untyped-decorator]  # unfold has no types
     def outcome_badge(self, share: Allocation) -> str:
@@ -72,6 +77,24 @@ class AllocationInline(DeskRowsInline):
         """What was paid."""
         return figure(share.average_price)
 
+    @display(description="Latency")  # type: ignore[untyped-decorator]  # unfold has no types
+    def latency(self, share: Allocation) -> str:
+        """From the decision's record to the exchange's acknowledgement."""
+        return NOT_KNOWN if share.latency_ms is None else unbroken(f"{share.latency_ms} ms")
+
+    @display(description="Slippage")  # type: ignore[untyped-decorator]  # unfold has no types
+    def slippage(self, share: Allocation) -> str:
+        """Against the decision's mark."""
+        return bps(share.slippage_bps)
+
+    @display(description="Steps")  # type: ignore[untyped-decorator]  # unfold has no types
+    def steps(self, share: Allocation) -> SafeString | str:
+        """Every executor that was asked, where it was more than one."""
+        steps = steps_of(share)
+        if len(steps) < SEVERAL:
+            return NOT_KNOWN
+        return lines(step.summary for step in steps)
+
 
 @admin.register(Decision)
 class DecisionAdmin(DeskRowsAdmin):
@@ -82,11 +105,39 @@ class DecisionAdmin(DeskRowsAdmin):
         "what",
         "state",
         "reason",
-        "quality",
         "fan_out",
         "latency",
-        "is_requested",
+        "slippage",
         "page",
+    )
+    fieldsets = [
+        (
+            "Decision",
+            {
+                "fields": (
+                    ("what", "state"),
+                    ("decided", "deadline"),
+                    ("mark", "cap"),
+                    ("quality", "confidence"),
+                    ("is_requested", "is_staged", "turn"),
+                    ("reason", "stopped_code"),
+                )
+            },
+        ),
+        ("Fan-out", {"fields": ("fan_out", ("latency", "slippage"), "route")}),
+        ("Chosen from", {"fields": ("candidates", "inputs"), "classes": ("collapse",)}),
+    ]
+    readonly_fields = (
+        "what",
+        "state",
+        "decided",
+        "deadline",
+        "mark",
+        "cap",
+        "fan_out",
+        "latency",
+        "slippage",
+        "route",
     )
     list_filter = ("status", "is_requested", "signal__source")
     list_select_related = ("signal__source",)
@@ -114,15 +165,44 @@ class DecisionAdmin(DeskRowsAdmin):
         return decision.status
 
     @display(description="Fan-out")  # type: ignore[untyped-decorator]  # unfold has no types
-    def fan_out(self, decision: Decision) -> str:
+    def fan_out(self, decision: Decision) -> SafeString | str:
         """How many accounts ended how."""
-        return _fan_out(decision).summary or NOT_KNOWN
+        endings = _fan_out(decision).endings
+        return lines(ending.summary for ending in endings) if endings else NOT_KNOWN
 
-    @display(description="First, median, last ms")  # type: ignore[untyped-decorator]  # unfold has no types
-    def latency(self, decision: Decision) -> str:
-        """Decision to the exchange's acknowledgement."""
-        latency = _fan_out(decision).latency
-        return NOT_KNOWN if latency.first is None else f"{latency.first}, {latency.median}, {latency.last}"
+    @display(description="First, median, p99, last ms")  # type: ignore[untyped-decorator]  # unfold has no types
+    def latency(self, decision: Decision) -> SafeString | str:
+        """From the decision's record to the exchange's acknowledgement."""
+        found = _fan_out(decision).latency
+        if found.first is None:
+            return NOT_KNOWN
+        return unbroken(f"{found.first}, {found.median}, {found.p99}, {found.last}")
+
+    @display(description="Mean, worst slippage bps")  # type: ignore[untyped-decorator]  # unfold has no types
+    def slippage(self, decision: Decision) -> SafeString | str:
+        """Against the decision's mark, over the accounts that filled; positive costs."""
+        found = _fan_out(decision).slippage
+        return NOT_KNOWN if found.mean is None else unbroken(f"{found.mean:+.2f}, {found.worst:+.2f}")
+
+    @display(description="Deadline")  # type: ignore[untyped-decorator]  # unfold has no types
+    def deadline(self, decision: Decision) -> SafeString | str:
+        """When nothing unsent is sent any more."""
+        return moment(decision.deadline_at)
+
+    @display(description="Mark")  # type: ignore[untyped-decorator]  # unfold has no types
+    def mark(self, decision: Decision) -> str:
+        """What it was decided at."""
+        return figure(decision.mark_price)
+
+    @display(description="Cap")  # type: ignore[untyped-decorator]  # unfold has no types
+    def cap(self, decision: Decision) -> str:
+        """The worst entry any account may pay."""
+        return figure(decision.cap_price)
+
+    @display(description="Route")  # type: ignore[untyped-decorator]  # unfold has no types
+    def route(self, decision: Decision) -> str:
+        """Whom it covered, step by step."""
+        return route_of(decision)
 
     @display(description="Desk")  # type: ignore[untyped-decorator]  # unfold has no types
     def page(self, decision: Decision) -> SafeString:

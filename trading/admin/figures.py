@@ -1,10 +1,10 @@
 """How states and figures look in the admin: a colour for what matters, always with its word."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
 
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 NOT_KNOWN = "–"
@@ -57,9 +57,19 @@ def money(value: Decimal | None) -> str:
     return NOT_KNOWN if value is None else f"{value:+,.2f}"
 
 
+def bps(value: Decimal | None) -> str:
+    """Signed basis points with their unit."""
+    return NOT_KNOWN if value is None else f"{value:+.2f}\N{NO-BREAK SPACE}bps"
+
+
 def moment(at: datetime | None) -> SafeString | str:
     """A time in UTC, to the second, on one line."""
     return NOT_KNOWN if at is None else unbroken(f"{at:%Y-%m-%d %H:%M:%S}")
+
+
+def lines(texts: Iterable[str]) -> SafeString:
+    """Each text on a line of its own."""
+    return format_html_join(SafeString("<br>"), "{}", ((unbroken(text),) for text in texts))
 
 
 def unbroken(text: str) -> SafeString:

@@ -1,4 +1,5 @@
 # ruff: noqa: ARG001 - the framework gives every route its request
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -16,10 +17,10 @@ from trading.api.authentication import needs
 from trading.api.errors import ApiError
 from trading.api.numbers import Figure, Text
 from trading.api.paging import Page, PagingQuery, page_of
-from trading.models import Allocation, Decision, Order, Signal
+from trading.models import Allocation, Decision, Signal
 from trading.services import selection
 from trading.services.bells import Bells
-from trading.services.readings import FanOut, read_fan_outs
+from trading.services.fan_outs import FanOut, Step, read_fan_outs, read_steps
 from trading.services.tokens import Scope
 from trading.tasks import ring
 
@@ -36,7 +37,11 @@ class DecisionIn(Schema):
 
 
 class LatencyOut(Schema):
-    """Decision to the exchange's acknowledgement over the accounts, in ms; null before an answer."""
+    """From the decision's record to the exchange's acknowledgement over the accounts, in ms.
+
+    The decision is recorded once the market was read and the choice made. Null before an answer; an account
+    the exchange refused has none. `median` and `p99` are nearest ranks.
+    """
 
     first: int | None
     median: int | None
@@ -44,14 +49,47 @@ class LatencyOut(Schema):
     last: int | None
 
 
+class SlippageOut(Schema):
+    """Basis points against the decision's mark over the accounts that filled; positive costs."""
+
+    mean: Figure | None
+    worst: Figure | None
+
+
+class EndingOut(Schema):
+    """How many accounts ended with this outcome and code."""
+
+    outcome: str
+    code: str
+    accounts: int
+
+
+class StepOut(Schema):
+    """One executor's part in a share: an attempt with its order, or a refusal without one."""
+
+    attempt: int
+    executor: str
+    market: str
+    status: str
+    code: str
+    client_order_id: str | None
+    numbers: dict[str, Any]
+
+
 class AllocationOut(Schema):
-    """One account's share and its one known end."""
+    """One account's share and its one known end, with every step to it.
+
+    `place` is where it stands in the start order, `wave` 2 where it waits for canaries; `latency_ms` as in
+    the decision's; `slippage_bps` against its mark, positive when it cost.
+    """
 
     account: str
     outcome: str
     code: str
     executor: str
     market: str
+    place: int | None
+    wave: int
     client_order_id: str | None
     quantity: Figure | None
     filled_quantity: Figure
@@ -59,6 +97,7 @@ class AllocationOut(Schema):
     latency_ms: int | None
     slippage_bps: Figure | None
     detail: dict[str, Any]
+    steps: list[StepOut]
 
 
 class DecisionOut(Schema):
@@ -72,6 +111,7 @@ class DecisionOut(Schema):
     reason: str
     is_requested: bool
     is_staged: bool
+    turn: int
     quality: Figure | None
     confidence: Figure | None
     mark_price: Figure | None
@@ -82,7 +122,9 @@ class DecisionOut(Schema):
     stopped_code: str
     is_demonstration: bool
     counts: dict[str, int]
+    endings: list[EndingOut]
     latency_ms: LatencyOut
+    slippage_bps: SlippageOut
 
 
 class DecisionDetail(DecisionOut):
@@ -144,6 +186,7 @@ def _shown(decision: Decision, fan_out: FanOut) -> dict[str, Any]:
         "reason": decision.reason,
         "is_requested": decision.is_requested,
         "is_staged": decision.is_staged,
+        "turn": decision.turn,
         "quality": decision.quality,
         "confidence": decision.confidence,
         "mark_price": decision.mark_price,
@@ -153,41 +196,41 @@ def _shown(decision: Decision, fan_out: FanOut) -> dict[str, Any]:
         "completed_at": decision.completed_at,
         "stopped_code": decision.stopped_code,
         "is_demonstration": decision.is_demonstration,
-        "counts": dict(fan_out.counts),
+        "counts": fan_out.counts,
+        "endings": [EndingOut(**asdict(one)) for one in fan_out.endings],
         "latency_ms": LatencyOut(**asdict(fan_out.latency)),
+        "slippage_bps": SlippageOut(**asdict(fan_out.slippage)),
     }
 
 
 def _detail(decision: Decision) -> DecisionDetail:
     fan_out = read_fan_outs([decision])[decision.pk]
-    shares = decision.allocations.select_related("account").order_by("account__name")
-    orders = _last_entry_ids(decision)
+    shares = list(decision.allocations.select_related("account").order_by("account__name"))
+    steps = read_steps(shares)
     return DecisionDetail(
         **_shown(decision, fan_out),
         candidates=decision.candidates,
         inputs=decision.inputs,
-        allocations=[_share(share, orders.get(share.pk)) for share in shares],
+        allocations=[_share(share, steps[share.pk]) for share in shares],
     )
 
 
-def _last_entry_ids(decision: Decision) -> dict[int | None, str]:
-    """The client order id of each allocation's last attempt: later rows overwrite earlier ones."""
-    entries = Order.objects.filter(allocation__decision=decision).order_by("attempt", "pk")
-    return dict(entries.values_list("allocation_id", "client_order_id"))
-
-
-def _share(share: Allocation, client_order_id: str | None) -> AllocationOut:
+def _share(share: Allocation, steps: Sequence[Step]) -> AllocationOut:
+    sent = [step.client_order_id for step in steps if step.client_order_id is not None]
     return AllocationOut(
         account=share.account.name,
         outcome=share.outcome,
         code=share.code,
         executor=share.executor,
         market=share.market,
-        client_order_id=client_order_id,
+        place=share.place,
+        wave=share.wave,
+        client_order_id=sent[-1] if sent else None,
         quantity=share.quantity,
         filled_quantity=share.filled_quantity,
         average_price=share.average_price,
         latency_ms=share.latency_ms,
         slippage_bps=share.slippage_bps,
         detail=share.detail,
+        steps=[StepOut(**asdict(step)) for step in steps],
     )

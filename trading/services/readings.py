@@ -1,14 +1,12 @@
-"""What people and programs read of positions and decisions: one calculation for API, admin and pages.
+"""What people and programs read of positions: one calculation for API, admin and pages.
 
 Ratios are shown in percent here, each with its unit in its name; the domain keeps fractions.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from math import ceil
 
 from django.db.models import Count, F, Sum
 
@@ -16,7 +14,7 @@ from accounts.models import Account
 from exchange.port import Market, MarkPrice
 from trading.domain import percent
 from trading.domain.states import PositionStatus
-from trading.models import Allocation, Decision, Position
+from trading.models import Position
 
 ZERO = Decimal(0)
 SHOWN_PERCENT = Decimal("0.001")
@@ -69,36 +67,6 @@ class OpenProfit:
     unpriced: int
 
 
-@dataclass(frozen=True, slots=True)
-class Latency:
-    """Decision to the exchange's acknowledgement over the accounts of a decision, in milliseconds."""
-
-    first: int | None = None
-    median: int | None = None
-    p99: int | None = None
-    last: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class FanOut:
-    """What became of a decision over its accounts."""
-
-    counts: Mapping[str, int] = field(default_factory=dict)
-    codes: Mapping[tuple[str, str], int] = field(default_factory=dict)
-    latency: Latency = field(default_factory=Latency)
-
-    @property
-    def accounts(self) -> int:
-        """How many accounts have a share."""
-        return sum(self.counts.values())
-
-    @property
-    def summary(self) -> str:
-        """One line such as ``18 FILLED, 2 DENIED: MARGIN``; the most frequent first."""
-        ranked = sorted(self.codes.items(), key=lambda entry: (-entry[1], entry[0]))
-        return ", ".join(f"{n} {outcome}{f': {code}' if code else ''}" for (outcome, code), n in ranked)
-
-
 def read_position(position: Position, mark: MarkPrice | None, now: datetime) -> PositionReading:
     """Read a position (its account loaded) against the mark; a closed one against its own average exit."""
     is_open = position.status == PositionStatus.OPEN
@@ -140,28 +108,6 @@ def read_open_profit(marks: Mapping[str, MarkPrice]) -> OpenProfit:
     return OpenProfit(total.quantize(SHOWN_MONEY), unpriced)
 
 
-def read_fan_outs(decisions: Sequence[Decision]) -> dict[int, FanOut]:
-    """The fan-out of each decision by its id, in two queries however many there are."""
-    ids = [decision.pk for decision in decisions]
-    shares = Allocation.objects.filter(decision__in=ids).order_by()
-    codes: dict[int, Counter[tuple[str, str]]] = {pk: Counter() for pk in ids}
-    for pk, outcome, code, n in shares.values_list("decision_id", "outcome", "code").annotate(n=Count("pk")):
-        codes[pk][outcome, code] = n
-    latencies: dict[int, list[int]] = {pk: [] for pk in ids}
-    answered = shares.filter(latency_ms__isnull=False)
-    for pk, latency_ms in answered.values_list("decision_id", "latency_ms"):
-        latencies[pk].append(latency_ms or 0)
-    return {pk: _fan_out(codes[pk], latencies[pk]) for pk in ids}
-
-
-def latency_of(milliseconds: Sequence[int]) -> Latency:
-    """First, median, 99th percentile (nearest rank) and last of what was measured."""
-    ranked = sorted(milliseconds)
-    if not ranked:
-        return Latency()
-    return Latency(ranked[0], _nearest_rank(ranked, 0.5), _nearest_rank(ranked, 0.99), ranked[-1])
-
-
 def equity_of(account: Account, market: str = Market.FUTURES) -> Decimal | None:
     """The account's equity in one market as it was last read; None before the first reading."""
     if market == Market.SPOT:
@@ -169,17 +115,6 @@ def equity_of(account: Account, market: str = Market.FUTURES) -> Decimal | None:
     if account.wallet_balance is None:
         return None
     return percent.equity(wallet=account.wallet_balance, unrealized=account.unrealized_profit or ZERO)
-
-
-def _fan_out(codes: Counter[tuple[str, str]], latencies: list[int]) -> FanOut:
-    counts: Counter[str] = Counter()
-    for (outcome, _), n in codes.items():
-        counts[outcome] += n
-    return FanOut(counts=dict(sorted(counts.items())), codes=dict(codes), latency=latency_of(latencies))
-
-
-def _nearest_rank(ranked: Sequence[int], share: float) -> int:
-    return ranked[max(0, ceil(share * len(ranked)) - 1)]
 
 
 def _price_shown(position: Position, mark: MarkPrice | None) -> Decimal | None:

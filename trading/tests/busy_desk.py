@@ -57,6 +57,7 @@ def fill_desk(redis: Redis, accounts: int = 12) -> Decision:
         quality=Decimal("0.63000"),
         decided_at=now - timedelta(seconds=80),
         candidates=_candidates(str(chosen.uuid)),
+        turn=17,
     )
     for number in range(1, accounts + 1):
         _fill_account(made, number, now)
@@ -66,6 +67,15 @@ def fill_desk(redis: Redis, accounts: int = 12) -> Decision:
         outcome=AllocationOutcome.DENIED,
         code="MARGIN",
         detail={"needed": "120.00", "available": "36.20"},
+        refusals=[
+            {
+                "attempt": 1,
+                "executor": "secondary",
+                "market": "spot",
+                "code": "MIN_NOTIONAL",
+                "numbers": {"notional": "3.90"},
+            }
+        ],
         filled_quantity=0,
         average_price=None,
         latency_ms=None,
@@ -117,7 +127,14 @@ def _fill_account(made: Decision, number: int, now: datetime) -> None:
         day_baseline_equity=Decimal(9_980),
         fresh_at=now,
     )
-    share = rows.allocation(made, account, latency_ms=180 + 7 * number, average_price=Decimal("97650.2"))
+    share = rows.allocation(
+        made,
+        account,
+        latency_ms=180 + 7 * number,
+        slippage_bps=Decimal("3.8725") + Decimal(number) / 10,
+        average_price=Decimal("97650.2"),
+        place=number,
+    )
     order = rows.entry(share, f"px{number:020d}", quantity=Decimal("0.034"))
     position = rows.position(
         account,

@@ -95,7 +95,9 @@ def test_states_are_words_not_colours_alone(owner: Client, redis: Redis) -> None
     positions = owner.get(path(Position)).content.decode().replace("\xa0", " ")
     for word in ("VERIFIED", "ACKED", "+0.27 %", "+0.80 %", "+0.09 %", "+1.23 %", "CLOSED STOP_LOSS"):
         assert word in positions
-    assert "25 FILLED, 1 DENIED: MARGIN" in owner.get(path(Decision)).content.decode()
+    decisions = owner.get(path(Decision)).content.decode()
+    for words in ("25 FILLED", "1 DENIED: MARGIN", "187, 271, 355, 355", "+5.17, +6.37"):
+        assert words in decisions
 
 
 def test_the_ledger_is_inside_the_decision(owner: Client, redis: Redis) -> None:
@@ -103,8 +105,13 @@ def test_the_ledger_is_inside_the_decision(owner: Client, redis: Redis) -> None:
 
     page = owner.get(path(Decision, "change", made.pk)).content.decode()
 
+    page = page.replace("\xa0", " ")
     for word in ("paper-0001", "paper-0099", "DENIED", "MARGIN", "FILLED"):
         assert word in page
+    for words in ("187, 194, 201, 201", "+4.07, +4.17", "187 ms", "+3.97 bps"):
+        assert words in page
+    assert "primary futures DENIED MARGIN" in page
+    assert "secondary spot DENIED MIN_NOTIONAL" in page
 
 
 def test_closing_keeps_the_wish_of_open_positions_of_ours_alone(owner: Client, redis: Redis) -> None:

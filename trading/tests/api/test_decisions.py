@@ -1,5 +1,6 @@
 """The fan-out ledger over HTTP."""
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -19,7 +20,8 @@ pytestmark = pytest.mark.django_db
 def fan_out() -> Decision:
     made = rows.decision(rows.signal())
     for number, latency_ms in enumerate((40, 60, 80), start=1):
-        share = rows.allocation(made, rows.account(f"filled-{number}"), latency_ms=latency_ms)
+        paid = {"latency_ms": latency_ms, "slippage_bps": Decimal(number - 2), "place": number}
+        share = rows.allocation(made, rows.account(f"filled-{number}"), **paid)
         rows.entry(share, f"pxid{number}")
     rows.allocation(
         made,
@@ -39,7 +41,12 @@ def test_a_decision_shows_one_row_an_account_with_its_known_end(asking: Asker) -
     told = asking(Scope.READ).get(f"/api/bot/decisions/{made.uuid}").json()
 
     assert told["counts"] == {"DENIED": 1, "FILLED": 3}
+    assert told["endings"] == [
+        {"outcome": "FILLED", "code": "", "accounts": 3},
+        {"outcome": "DENIED", "code": "MARGIN", "accounts": 1},
+    ]
     assert told["latency_ms"] == {"first": 40, "median": 60, "p99": 80, "last": 80}
+    assert told["slippage_bps"] == {"mean": "0", "worst": "1"}
     assert told["status"] == "COMPLETE"
     ledger = {share["account"]: share for share in told["allocations"]}
     assert ledger["filled-1"] | {"detail": {}} == {
@@ -53,8 +60,21 @@ def test_a_decision_shows_one_row_an_account_with_its_known_end(asking: Asker) -
         "filled_quantity": "2",
         "average_price": "100",
         "latency_ms": 40,
-        "slippage_bps": None,
+        "slippage_bps": "-1",
+        "place": 1,
+        "wave": 1,
         "detail": {},
+        "steps": [
+            {
+                "attempt": 1,
+                "executor": "primary",
+                "market": "futures",
+                "status": "FILLED",
+                "code": "",
+                "client_order_id": "pxid1",
+                "numbers": {},
+            }
+        ],
     }
     denied = ledger["short of margin"]
     assert (denied["outcome"], denied["code"], denied["client_order_id"]) == ("DENIED", "MARGIN", None)
@@ -85,6 +105,8 @@ def test_decisions_are_listed_with_their_counts_in_a_few_queries(
     assert [item["counts"] for item in told] == [{}, {"DENIED": 1, "FILLED": 3}]
     assert told[0]["reason"] == "no candidate"
     assert told[0]["latency_ms"] == {"first": None, "median": None, "p99": None, "last": None}
+    assert told[0]["slippage_bps"] == {"mean": None, "worst": None}
+    assert told[1]["slippage_bps"] == {"mean": "0", "worst": "1"}
 
 
 def test_a_signal_that_was_decided_gives_its_decision_again(asking: Asker) -> None:
