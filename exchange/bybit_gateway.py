@@ -85,6 +85,7 @@ class BybitGateway(AcknowledgingGateway):
     async def _find(self, params: Raw) -> Raw | None:
         """The newest order of an id: open ones first, then ended ones, so that none slips through between."""
         wanted = {**LINEAR, **params}
+        name, asked_for = next((name, params[name]) for name in ("orderLinkId", "orderId") if name in params)
         for endpoint, more in (
             ("privateGetV5OrderRealtime", {"openOnly": 0}),
             ("privateGetV5OrderRealtime", {"openOnly": 1}),
@@ -92,6 +93,8 @@ class BybitGateway(AcknowledgingGateway):
         ):
             rows, _ = await self._page(endpoint, {**wanted, **more})
             if rows:
+                with read_shape():
+                    _refuse_another(rows[0][name], asked_for)
                 return rows[0]
         return None
 
@@ -281,3 +284,9 @@ class BybitGateway(AcknowledgingGateway):
                 return
             cursor = {"cursor": following}
         raise ReadFailed("UNREADABLE", f"{endpoint} has more pages than {PAGES_LIMIT}")
+
+
+def _refuse_another(told: str, asked_for: str) -> None:
+    """A lookup answered with another order is no answer: taken for ours, its fills would be."""
+    if told != asked_for:
+        raise ReadFailed("OTHER_ORDER", "the answer is about another order")

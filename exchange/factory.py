@@ -17,6 +17,7 @@ from exchange.market_data import CcxtMarketData
 from exchange.okx_gateway import OkxGateway
 from exchange.port import ExchangeGateway, Market
 from exchange.quirks import BINANCE, BYBIT, OKX, VENUES, Hosts, Venue
+from exchange.silent_stream import SilentStream
 from exchange.spot_gateway import SpotGateway
 from exchange.stamps import StampedClient
 from exchange.streams import FuturesUserStream, MarkStream, SpotUserStream, UserStream
@@ -207,8 +208,9 @@ class ExperimentalFactory:
         raise ReadFailed("NO_STREAM", f"{self.venue.name} has no {market} stream here.")
 
     def user_stream(self, credentials: Credentials, market: Market) -> UserStream:  # noqa: ARG002 - as asked
-        """None: raises `ReadFailed`; the account is read by polling alone."""
-        raise ReadFailed("NO_STREAM", f"{self.venue.name} has no {market} stream here.")
+        """One that tells nothing and is never up: the account is read by polling alone."""
+        self._refuse_other(market)
+        return SilentStream(self._session.get)
 
     async def fetch_clock_offset_ms(self, market: Market) -> int:
         """Exchange time minus this machine's, measured now; raises `ReadFailed`."""

@@ -149,6 +149,8 @@ class OkxGateway(AcknowledgingGateway):
     async def _order_of_a_stop(self, venue_symbol: str, client_order_id: str) -> Raw | None:
         stop = await self._algo(client_order_id)
         with read_shape():
+            if stop is not None:
+                _refuse_another_symbol(stop, venue_symbol)
             order_id = None if stop is None else okx_reports.became(stop)
         return None if order_id is None else await self._order({"instId": venue_symbol, "ordId": order_id})
 
@@ -157,8 +159,7 @@ class OkxGateway(AcknowledgingGateway):
         if raw is None:
             return None
         with read_shape():
-            if raw["instId"] != venue_symbol:
-                raise ReadFailed("UNREADABLE", "the answer is about another symbol")
+            _refuse_another_symbol(raw, venue_symbol)
             return okx_reports.conditional_report(raw, symbol, self._size_of(symbol))
 
     async def _order(self, params: Raw) -> Raw | None:
@@ -175,6 +176,10 @@ class OkxGateway(AcknowledgingGateway):
             if error.code in self._codes.not_found:
                 return None
             raise
+        with read_shape():
+            # A lookup answered with another order is no answer: taken for ours, its fills would be.
+            if rows and any(str(rows[0][name]) != wanted for name, wanted in params.items()):
+                raise ReadFailed("OTHER_ORDER", "the answer is about another order")
         return rows[0] if rows else None
 
     async def fetch_client_order_id(self, symbol: str, exchange_order_id: str) -> str:
@@ -332,6 +337,11 @@ class OkxGateway(AcknowledgingGateway):
             with read_shape():
                 following = {"after": str(rows[-1][field])}
         raise ReadFailed("UNREADABLE", f"{endpoint} has more pages than {PAGES_LIMIT}")
+
+
+def _refuse_another_symbol(raw: Raw, venue_symbol: str) -> None:
+    if raw["instId"] != venue_symbol:
+        raise ReadFailed("OTHER_ORDER", "the answer is about another symbol")
 
 
 def _refusal(row: Raw | None) -> GatewayError:

@@ -1,5 +1,6 @@
 """A Bybit account over the wire: positions, money, settings, clock, history, market data."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -317,11 +318,14 @@ async def test_marks_tickers_candles_and_depth_of_the_venue(
 
 
 async def test_a_venue_that_is_not_tried_has_neither_streams_nor_spot(
-    bybit_factory: ExperimentalFactory,
+    bybit_wire: BybitWire, bybit_factory: ExperimentalFactory
 ) -> None:
     keys = Credentials(KEY, SECRET)
-    with pytest.raises(ReadFailed):
-        bybit_factory.user_stream(keys, Market.FUTURES)
+    stream = bybit_factory.user_stream(keys, Market.FUTURES)
+    events = stream.events()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(anext(events), 0.05)
+    assert (stream.is_up, stream.alive_at, bybit_wire.asked) == (False, None, [])
     with pytest.raises(ReadFailed):
         bybit_factory.mark_stream(Market.FUTURES)
     with pytest.raises(OrderRejected):

@@ -309,6 +309,18 @@ async def test_an_order_that_is_nowhere_is_one_look_without_it(
     assert looks == [REALTIME, REALTIME, HISTORY]
 
 
+@pytest.mark.parametrize("is_conditional", [False, True])
+async def test_a_lookup_answered_with_another_order_is_no_answer(
+    bybit_wire: BybitWire, bybit_gateway: BybitGateway, is_conditional: bool
+) -> None:
+    bybit_wire.answer(REALTIME, rows(bybit.stop(orderLinkId="another", orderStatus="Filled")))
+
+    with pytest.raises(ReadFailed) as failed:
+        await bybit_gateway.fetch_order(BTC, "phxstop1", is_conditional=is_conditional)
+
+    assert failed.value.code == "OTHER_ORDER"
+
+
 @pytest.mark.parametrize(
     "answer",
     [refusal(10016, "Server error."), refusal(10006), bybit.result(), bybit.result(list=None), "", "<html>"],
@@ -394,8 +406,11 @@ async def test_the_open_orders_of_each_store_are_listed_over_all_pages(
     bybit_wire: BybitWire, bybit_gateway: BybitGateway
 ) -> None:
     pages = {
-        None: rows(bybit.order(), bybit.stop(), cursor="second"),
-        "second": rows(bybit.stop(orderLinkId="phxstop2"), bybit.stop(orderStatus="New"), cursor="third"),
+        # The page's own example: given encoded, and to be given back as it is.
+        None: rows(bybit.order(), bybit.stop(), cursor="page_args%3Dfd4300ae%26symbol%3D6%26"),
+        "page_args=fd4300ae&symbol=6&": rows(
+            bybit.stop(orderLinkId="phxstop2"), bybit.stop(orderStatus="New"), cursor="third"
+        ),
         "third": rows(cursor="third"),
     }
     bybit_wire.answer(REALTIME, lambda asked: pages[asked.query.get("cursor")])
@@ -413,7 +428,7 @@ async def test_the_open_orders_of_each_store_are_listed_over_all_pages(
 async def test_who_ordered_an_execution_is_told_by_its_order(
     bybit_wire: BybitWire, bybit_gateway: BybitGateway
 ) -> None:
-    bybit_wire.answer(REALTIME, listed_at(("1", bybit.order(orderLinkId="phx9"))))
+    bybit_wire.answer(REALTIME, listed_at(("1", bybit.order(orderLinkId="phx9", orderId="8c065341"))))
 
     assert await bybit_gateway.fetch_client_order_id(BTC, "8c065341") == "phx9"
 

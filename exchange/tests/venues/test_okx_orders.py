@@ -368,6 +368,19 @@ async def test_an_order_that_is_nowhere_was_looked_for_in_both_stores(
     assert looks == [ORDER, ALGO, ALGO]
 
 
+@pytest.mark.parametrize("is_conditional", [False, True])
+async def test_a_lookup_answered_with_another_order_is_no_answer(
+    okx_wire: OkxWire, okx_gateway: OkxGateway, is_conditional: bool
+) -> None:
+    okx_wire.answer(ORDER, rows(okx.order(clOrdId="another")))
+    okx_wire.answer(ALGO, rows(okx.algo(algoClOrdId="another")))
+
+    with pytest.raises(ReadFailed) as failed:
+        await okx_gateway.fetch_order(BTC, "phxstop1", is_conditional=is_conditional)
+
+    assert failed.value.code == "OTHER_ORDER"
+
+
 @pytest.mark.parametrize(
     "answer",
     [

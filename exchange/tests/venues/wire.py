@@ -75,7 +75,7 @@ class WireExchange:
         asked = Asked(
             request.method,
             request.path,
-            dict(parse_qsl(request.query_string)),
+            dict(parse_qsl(request.raw_path.partition("?")[2], keep_blank_values=True)),
             json.loads(text) if text else None,
             dict(request.headers),
             text or request.raw_path.partition("?")[2],
