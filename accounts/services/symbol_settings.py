@@ -1,6 +1,6 @@
 """Leverage and margin mode of an account's symbols: asked for, read back, and the read-back decides."""
 
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 import structlog
@@ -27,7 +27,7 @@ def ensure_symbol_settings(
     nothing is stored. A symbol the exchange does not tell of is left out.
     """
     gateway = gateway_for(account, Market.FUTURES)
-    settling = _settle(gateway, account.leverage, tuple(symbols), Priority.ENTRY)
+    settling = _settle(gateway, account.leverage, tuple(symbols), Priority.ENTRY, {})
     read = IoLoop.current().run(settling, SETTLE_SECONDS)
     _store(account, read.values(), now)
     return read
@@ -39,9 +39,13 @@ def ensure_symbol_settings_of(
     now: datetime,
     urgency: Priority = Priority.ENTRY,
 ) -> dict[int, dict[str, SymbolSettings]]:
-    """As `ensure_symbol_settings` for many accounts at once, by id; one whose read failed is left out."""
+    """As `ensure_symbol_settings` for many accounts at once, by id; one whose read failed is left out.
+
+    What verification read lately is not read again before it is changed, only after.
+    """
     chosen, wanted = list(accounts), tuple(symbols)
-    settled = [_settle_one(account, wanted, urgency) for account in chosen]
+    known = _known(chosen, wanted, now)
+    settled = [_settle_one(account, wanted, urgency, known[account.pk]) for account in chosen]
     answers = IoLoop.current().run_all(settled, SETTLE_SECONDS)
     found: dict[int, dict[str, SymbolSettings]] = {}
     for account, answer in zip(chosen, answers, strict=True):
@@ -53,17 +57,34 @@ def ensure_symbol_settings_of(
     return found
 
 
+def _known(
+    accounts: Sequence[Account], symbols: Sequence[str], now: datetime
+) -> dict[int, dict[str, SymbolSettings]]:
+    """What the rows say of these symbols, by account."""
+    rows = SymbolSetting.objects.filter(
+        account__in=[account.pk for account in accounts], symbol__in=symbols, read_at__gt=now - WRITTEN_FOR
+    )
+    known: dict[int, dict[str, SymbolSettings]] = {account.pk: {} for account in accounts}
+    for row in rows:
+        known[row.account_id][row.symbol] = SymbolSettings(row.symbol, row.leverage, row.is_isolated)
+    return known
+
+
 async def _settle_one(
-    account: Account, symbols: Sequence[str], urgency: Priority
+    account: Account, symbols: Sequence[str], urgency: Priority, known: Mapping[str, SymbolSettings]
 ) -> dict[str, SymbolSettings]:
-    return await _settle(gateway_for(account, Market.FUTURES), account.leverage, symbols, urgency)
+    return await _settle(gateway_for(account, Market.FUTURES), account.leverage, symbols, urgency, known)
 
 
 async def _settle(
-    gateway: ExchangeGateway, leverage: int, symbols: Sequence[str], urgency: Priority
+    gateway: ExchangeGateway,
+    leverage: int,
+    symbols: Sequence[str],
+    urgency: Priority,
+    known: Mapping[str, SymbolSettings],
 ) -> dict[str, SymbolSettings]:
     with priority(urgency):
-        before = await _read(gateway, symbols)
+        before = known if _is_wrong_throughout(known, symbols, leverage) else await _read(gateway, symbols)
         wrong = [symbol for symbol in symbols if not _is_as_asked(before.get(symbol), leverage)]
         for symbol in wrong:
             found = before.get(symbol)
@@ -71,7 +92,12 @@ async def _settle(
                 await _asked(gateway.set_isolated_margin(symbol), symbol)
             if found is None or found.leverage != leverage:
                 await _asked(gateway.set_leverage(symbol, leverage), symbol)
-        return await _read(gateway, symbols) if wrong else before
+        return await _read(gateway, symbols) if wrong else dict(before)
+
+
+def _is_wrong_throughout(known: Mapping[str, SymbolSettings], symbols: Sequence[str], leverage: int) -> bool:
+    """Whether each symbol is known, and known not to be as asked: then only the read-back is wanted."""
+    return all(symbol in known and not _is_as_asked(known[symbol], leverage) for symbol in symbols)
 
 
 async def _read(gateway: ExchangeGateway, symbols: Sequence[str]) -> dict[str, SymbolSettings]:

@@ -418,6 +418,23 @@ def test_only_what_is_not_as_asked_is_asked_for(
     assert set_so_far() == 3
 
 
+def test_what_a_verification_read_is_not_read_again_before_it_is_changed(
+    make_account: Callable[..., Account], paper_exchange: PaperExchange
+) -> None:
+    account = make_account()
+    verify_account(account, NOW)
+    asked = weight_used(paper_exchange)
+    ensure_symbol_settings_of([account], [BTC], NOW)
+    assert weight_used(paper_exchange) - asked == 1 + 1 + 5, "two changes and the read-back"
+    assert SymbolSetting.objects.get(account=account, symbol=BTC).leverage == account.leverage
+
+
+def weight_used(paper_exchange: PaperExchange) -> int:
+    """By the exchange's own count, since it began."""
+    minutes = paper_exchange.get("/paper/weights")
+    return sum(minute["used"] for minute in minutes if "spot" not in minute["address"])
+
+
 def test_a_change_held_back_for_its_speed_stops_the_changes_after_it_and_stores_nothing(
     make_account: Callable[..., Account], paper_exchange: PaperExchange
 ) -> None:
