@@ -91,12 +91,18 @@ def choose(accounts: Sequence[Account], watched: Mapping[int, Watched], now: dat
 
     weight = settings.WEIGHT_LIMIT_PER_MINUTE * AUDIT_SHARE * TICK_SECONDS / 60
     chosen: list[Account] = []
-    for account in sorted([one for one in accounts if _is_due(one, now)], key=doubt):
+    due = [one for one in accounts if _is_due(one, now) and not _is_new(one, watched)]
+    for account in sorted(due, key=doubt):
         weight -= WEIGHT_OF_ACCOUNT + WEIGHT_PER_SYMBOL * len(watched.get(account.pk, Watched()).futures)
         if settings.WEIGHT_LIMIT_PER_MINUTE and weight < 0 and chosen:
             break
         chosen.append(account)
     return chosen
+
+
+def _is_new(account: Account, watched: Mapping[int, Watched]) -> bool:
+    """Whether its verification, which reads as much, comes first: it may enter nothing before."""
+    return account.health == Health.UNVERIFIED and account.pk not in watched
 
 
 def _is_due(account: Account, now: datetime) -> bool:

@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 from pytest_django import Settings
 
-from accounts.models import Account
+from accounts.models import Account, Health
 from accounts.services.gateways import gateway_for
 from accounts.services.symbol_settings import ensure_symbol_settings_of
 from alerts.models import Alert
@@ -301,6 +301,14 @@ def test_doubted_accounts_are_read_first_then_open_risk_then_the_longest_unread(
     watched = {held.pk: audits.Watched(futures=frozenset({BTC}))}
     chosen = audits.choose(accounts, watched, moment)
     assert [one.pk for one in chosen] == [doubted.pk, held.pk, old.pk]
+
+
+def test_an_account_not_yet_verified_is_read_only_where_it_holds_something() -> None:
+    new, holding = fit_accounts(2)
+    Account.objects.update(health=Health.UNVERIFIED)
+    watched = {holding.pk: audits.Watched(futures=frozenset({BTC}))}
+    chosen = audits.choose(list(Account.objects.filter(pk__in=[new.pk, holding.pk])), watched, now())
+    assert [one.pk for one in chosen] == [holding.pk]
 
 
 def test_a_tick_monitors_and_flattens_with_the_broker_gone(settings: Settings) -> None:
