@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := accounts alerts bench desk exchange paper project tests trading conftest.py manage.py
 PRESENT := $(wildcard $(SOURCES))
 
-.PHONY: install run test check replay bench chaos chaos-long conformance help
+.PHONY: install run test check replay bench chaos chaos-long one-address conformance help
 .DEFAULT_GOAL := help
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo "make bench            measure the desk beside the physical floor, a line of JSON a figure"
 	@echo "make chaos            kill, cut and lie to a whole desk, and compare ledgers; SEED=n, DB=postgres"
 	@echo "make chaos-long       the same with 10,000 orders"
+	@echo "make one-address      the weight that ACCOUNTS=1000 of one address use, by the exchange's own count"
 	@echo "make conformance      other clients against the paper exchange, each in an environment of its own"
 	@echo "make install          only set up"
 
@@ -62,6 +63,9 @@ chaos: install
 
 chaos-long: install
 	@exec $(BIN)/python -m tests.chaos --size long --database $(or $(DB),sqlite) $(if $(SEED),--seed $(SEED))
+
+one-address: $(VENV)/.dev-installed
+	@ONE_ADDRESS_ACCOUNTS=$(or $(ACCOUNTS),1000) $(BIN)/python -m pytest -q -s trading/tests/services/test_one_address.py
 
 conformance: $(VENV)/.dev-installed
 	@exec $(BIN)/python -m tests.clients.conformance $(CLIENTS)
