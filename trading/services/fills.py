@@ -1,6 +1,6 @@
 """Fills: the only thing that makes or ends a position. The same fill from two roads is one row."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -45,17 +45,23 @@ def record_executions(told: Sequence[Executions], now: datetime) -> Bells:
     """
     for kind in {one.market for one in told}:
         warm_market_table(kind)
-    with transaction.atomic():
+    with transaction.atomic(savepoint=False):
         # Two roads must not fold one position at once.
         accounts = lock_accounts(one.account_id for one in told)
-        orders = _Orders.of(told)
-        fresh, adopted = _new_rows(told, accounts, orders)
-        touched = {row.order.pk: row.order for row in [*fresh, *adopted] if row.order is not None}
-        if not fresh and not adopted:
-            return Bells()
-        _sum_fills(list(touched.values()), [*fresh, *adopted])
-        bells = positions.fold(fresh, adopted, accounts, now)
-        _write_sums(list(touched.values()), now)
+        return write_executions(told, accounts, Orders.of(told), now)
+
+
+def write_executions(
+    told: Sequence[Executions], accounts: Mapping[int, Account], orders: "Orders", now: datetime
+) -> Bells:
+    """As `record_executions`, inside a transaction that holds the accounts (by id) and has read the orders."""
+    fresh, adopted = _new_rows(told, accounts, orders)
+    if not fresh and not adopted:
+        return Bells()
+    touched = {row.order.pk: row.order for row in [*fresh, *adopted] if row.order is not None}
+    _sum_fills(list(touched.values()), [*fresh, *adopted])
+    bells = positions.fold(fresh, adopted, accounts, now)
+    _write_sums(list(touched.values()), now)
     shares = {order.allocation.decision_id for order in touched.values() if order.allocation is not None}
     bells.decisions.extend(sorted(shares))
     return bells
@@ -108,7 +114,7 @@ def _write_sums(orders: Sequence[Order], now: datetime) -> None:
 
 
 def _new_rows(
-    told: Sequence[Executions], accounts: Mapping[int, Account], orders: "_Orders"
+    told: Sequence[Executions], accounts: Mapping[int, Account], orders: "Orders"
 ) -> tuple[list[Fill], list[Fill]]:
     """The executions that are not yet rows, not saved, and the rows that had no order and have one now.
 
@@ -144,29 +150,29 @@ def _adopt(fill: Fill, account: Account, order: Order | None) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class _Orders:
+class Orders:
     """Our orders behind some executions. The exchange numbers the orders of each symbol by themselves."""
 
     by_client_id: Mapping[tuple[int, str, str], Order]
     by_exchange_id: Mapping[tuple[int, str, str, str], Order]
 
     @classmethod
-    def of(cls, told: Sequence[Executions]) -> "_Orders":
-        """Load them, and what their decisions knew: a decision once, not once for each of its accounts."""
+    def of(cls, told: Sequence[Executions], names: Collection[str] = ()) -> "Orders":
+        """Load them, and what their decisions knew: a decision once, not once for each of its accounts.
+
+        `names` are the client ids of further orders wanted.
+        """
         reports = [report for one in told for report in one.reports]
         exchange_ids = {report.exchange_order_id for report in reports}
         client_ids = {report.client_order_id for report in reports if report.client_order_id}
-        found = list(
-            Order.objects.select_related("allocation").filter(
-                Q(exchange_order_id__in=exchange_ids)
-                | Q(triggered_order_id__in=exchange_ids)
-                | Q(client_order_id__in=client_ids),
-                account__in={one.account_id for one in told},
-            )
+        by_number = Q(account__in={one.account_id for one in told}) & (
+            Q(exchange_order_id__in=exchange_ids) | Q(triggered_order_id__in=exchange_ids)
         )
+        wanted = by_number | Q(client_order_id__in=client_ids.union(names))
+        found = list(Order.objects.select_related("allocation").filter(wanted).order_by("pk"))
         shares = [order.allocation for order in found if order.allocation is not None]
-        wanted = Decision.objects.select_related("signal").defer("candidates")
-        decisions = wanted.in_bulk({share.decision_id for share in shares})
+        known = Decision.objects.select_related("signal").defer("candidates")
+        decisions = known.in_bulk({share.decision_id for share in shares})
         for share in shares:
             share.decision = decisions[share.decision_id]
         return cls(

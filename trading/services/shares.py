@@ -64,7 +64,7 @@ def settle_shares(allocation_ids: Iterable[int], now: datetime) -> None:
     wanted = set(allocation_ids)
     if not wanted:
         return
-    with transaction.atomic():
+    with transaction.atomic(savepoint=False):
         held = Allocation.objects.select_for_update().filter(pk__in=wanted).order_by("pk")
         shares = list(
             held.values_list(

@@ -18,8 +18,8 @@ from exchange.stream_events import ConditionalEvent, ConfigEvent, OrderEvent, St
 from trading.models import Order
 from trading.services import execution
 from trading.services.bells import Bells
-from trading.services.fills import Executions, record_executions, warm_market_table
-from trading.services.position_rows import hold_accounts, lock_accounts
+from trading.services.fills import Executions, Orders, warm_market_table, write_executions
+from trading.services.position_rows import lock_accounts
 from trading.services.shares import settle_shares, settled_decisions
 
 log = structlog.get_logger(__name__)
@@ -105,11 +105,17 @@ def _apply_orders(told: Sequence[Told], now: datetime) -> Bells:
     ]
     for kind in {one.market for one in executions}:
         warm_market_table(kind)
+    names = {
+        one.event.report.client_order_id
+        for one in told
+        if isinstance(one.event, OrderEvent | ConditionalEvent)
+    }
     with transaction.atomic():
         # Accounts before orders, as whoever records an answer holds them.
-        hold_accounts(one.account_id for one in told)
-        bells = record_executions(executions, now) if executions else Bells()
-        reported = _ours(told)
+        accounts = lock_accounts(one.account_id for one in told)
+        orders = Orders.of(executions, names)
+        bells = write_executions(executions, accounts, orders, now) if executions else Bells()
+        reported = _ours(told, orders)
         bells.add(execution.apply_reports([one for one, _ in reported], now))
         seen = {one.order.pk for one, is_seen in reported if is_seen}
         if seen:
@@ -119,18 +125,14 @@ def _apply_orders(told: Sequence[Told], now: datetime) -> Bells:
     return bells
 
 
-def _ours(told: Sequence[Told]) -> list[tuple[execution.Reported, bool]]:
+def _ours(told: Sequence[Told], orders: Orders) -> list[tuple[execution.Reported, bool]]:
     """What the events say of orders of ours, and whether each shows a stop resting in its store."""
-    events = [(one, one.event) for one in told if isinstance(one.event, OrderEvent | ConditionalEvent)]
-    names = {event.report.client_order_id for _, event in events}
-    rows = Order.objects.filter(client_order_id__in=names).select_related("allocation__decision")
-    known = {
-        (order.account_id, order.market, order.client_order_id): order
-        for order in rows.defer("allocation__decision__candidates", "allocation__decision__inputs")
-    }
     found = []
-    for one, event in events:
-        order = known.get((one.account_id, one.market.value, event.report.client_order_id))
+    for one in told:
+        event = one.event
+        if not isinstance(event, OrderEvent | ConditionalEvent):
+            continue
+        order = orders.by_client_id.get((one.account_id, one.market.value, event.report.client_order_id))
         if order is not None:
             is_seen = isinstance(event, ConditionalEvent) and event.report.status == ReportStatus.NEW
             found.append((execution.Reported(order, event.report), is_seen))

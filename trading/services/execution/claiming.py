@@ -82,10 +82,11 @@ def mark_submitted(orders: Sequence[Order], now: datetime) -> list[Order]:
         "due_at": wall + LEASE,
     }
     ours = Order.objects.filter(pk__in=[order.pk for order in orders], claimed_by=token)
-    ours.filter(in_time, status=OrderStatus.CLAIMED, lease_until__gt=wall).update(**written)
-    # What another owner took meanwhile, or a halt cancelled, is not ours to send.
-    still_ours = set(ours.filter(status=OrderStatus.SUBMITTED).order_by().values_list("pk", flat=True))
-    submitted = [order for order in orders if order.pk in still_ours]
+    count = ours.filter(in_time, status=OrderStatus.CLAIMED, lease_until__gt=wall).update(**written)
+    submitted = list(orders)
+    if count < len(orders):  # what another owner took meanwhile, or a halt cancelled, is not ours to send
+        still_ours = set(ours.filter(status=OrderStatus.SUBMITTED).order_by().values_list("pk", flat=True))
+        submitted = [order for order in orders if order.pk in still_ours]
     for order in submitted:
         for name, value in written.items():
             setattr(order, name, value)

@@ -80,9 +80,15 @@ def record(answers: Sequence[Answer], now: datetime) -> Bells:
                 bells.add(_record_error(answer.order, answer.error, now))
         if executions:
             bells.add(record_executions(executions, now))
-        settle_shares(_shares_of(answer.order for answer in answers), now)
-    bells.unread = _unread(answers)
+        bells.unread = _unread(answers)
+        settle_shares(
+            _shares_of(answer.order for answer in answers if answer.order.pk not in bells.unread), now
+        )
     return bells
+
+
+def _shares_of(orders: Iterable[Order]) -> set[int]:
+    return {order.allocation_id for order in orders if order.allocation_id is not None}
 
 
 def _unread(answers: Sequence[Answer]) -> list[int]:
@@ -92,10 +98,6 @@ def _unread(answers: Sequence[Answer]) -> list[int]:
         return []
     missing = Order.objects.filter(pk__in=filled, status__in=TERMINAL, fills_complete=False)
     return list(missing.order_by("pk").values_list("pk", flat=True))
-
-
-def _shares_of(orders: Iterable[Order]) -> set[int]:
-    return {order.allocation_id for order in orders if order.allocation_id is not None}
 
 
 def _is_entry_placed(answer: Answer) -> bool:

@@ -39,7 +39,11 @@ def submit(order_ids: Sequence[int], now: datetime) -> Bells:
     settle_shares({order.allocation_id for order in ended if order.allocation_id is not None}, now)
     bells.decisions.extend(_decisions_of(ended))
     # A decision is rung when its last share has its end; until then every chunk would read all of it.
-    bells.decisions = settled_decisions(bells.decisions) + waves.to_judge(submitted)
+    is_awaited = (
+        len(bells.unread) == len(submitted) and not ended
+    )  # no share has its end before a stream told
+    settled = [] if is_awaited else settled_decisions(bells.decisions)
+    bells.decisions = settled + waves.to_judge(submitted)
     refused = [answer.order for answer in answers if isinstance(answer.error, OrderRejected)]
     for decision_id in _decisions_of(refused):
         bells.add(circuit.stop_if_same_code(decision_id, now))
