@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 from trading.domain.instrument import (
@@ -152,6 +153,7 @@ class ExitPlan:
         return not self.rides and all(level.reached or level.quantity == 0 for level in self.levels)
 
 
+@lru_cache(maxsize=256)  # a logarithm in Decimal, the same for every account of a leverage
 def leverage_factor(leverage: Decimal) -> Decimal:
     """Return LSF = 1 / (1 + ln(L + 1)): 0.5906 at 1x, falling as leverage grows."""
     return ONE / (ONE + (leverage + ONE).ln())

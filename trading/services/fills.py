@@ -54,7 +54,7 @@ def record_executions(told: Sequence[Executions], now: datetime) -> Bells:
 def write_executions(
     told: Sequence[Executions], accounts: Mapping[int, Account], orders: "Orders", now: datetime
 ) -> Bells:
-    """As `record_executions`, inside a transaction that holds the accounts (by id) and has read the orders."""
+    """As `record_executions`, in a transaction that holds the accounts, by id, and has read the orders."""
     fresh, adopted = _new_rows(told, accounts, orders)
     if not fresh and not adopted:
         return Bells()

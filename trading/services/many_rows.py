@@ -6,7 +6,7 @@ columns of the rows that one decision leaves are the same. Here the values go as
 database takes apart: the statement is the same for any number of rows, on Postgres and on SQLite alike.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import orjson
@@ -70,22 +70,24 @@ def insert_rows(model: type[Row], rows: Sequence[Row], *, known_by: str = "") ->
         return
     connection = connections[router.db_for_write(model)]
     key = _key(model)
-    fields = [field for field in _fields(model) if field is not key]
-    values = {field: list(_values(field, rows)) for field in fields}
-    listed = [field for field in fields if any(value != values[field][0] for value in values[field])]
+    columns = [(field, _values(field, rows)) for field in _fields(model) if field is not key]
+    listed = [(field, values) for field, values in columns if values.count(values[0]) < len(values)]
     if not listed:  # a list needs a column
-        listed = fields[:1]
-    same = [field for field in fields if field not in listed]
-    sources = [f"told.{_column(field, connection)}" for field in listed] + ["%s"] * len(same)
+        listed = columns[:1]
+    own = {field.column for field, _ in listed}
+    same = [(field, values[0]) for field, values in columns if field.column not in own]
+    fields = [field for field, _ in listed]
+    sources = [f"told.{_column(field, connection)}" for field in fields] + ["%s"] * len(same)
+    names = [*fields, *(field for field, _ in same)]
     statement = (
         f"INSERT INTO {connection.ops.quote_name(_table(model))} "  # noqa: S608 -- names of our own models
-        f"({', '.join(_column(field, connection) for field in [*listed, *same])}) "
-        f"WITH told AS ({_told(listed, connection)}) SELECT {', '.join(sources)} FROM told"
+        f"({', '.join(_column(field, connection) for field in names)}) "
+        f"WITH told AS ({_told(fields, connection)}) SELECT {', '.join(sources)} FROM told"
     )
     if known_by:
         statement += f" RETURNING {_column(_field(model, known_by), connection)}, {_column(key, connection)}"
-    asked = [_listed(listed, list(zip(*(values[field] for field in listed), strict=True)), connection)]
-    asked += [field.get_db_prep_save(values[field][0], connection) for field in same]
+    asked = [_listed(fields, list(zip(*(values for _, values in listed), strict=True)), connection)]
+    asked += [field.get_db_prep_save(value, connection) for field, value in same]
     with connection.cursor() as cursor:
         cursor.execute(statement, asked)
         given = {str(name): pk for name, pk in cursor.fetchall()} if known_by else {}
@@ -125,10 +127,10 @@ def _column(field: "Field[Any, Any]", connection: BaseDatabaseWrapper) -> str:
     return str(connection.ops.quote_name(field.column))
 
 
-def _values(field: "Field[Any, Any]", rows: Sequence[Model]) -> Iterator[Any]:
+def _values(field: "Field[Any, Any]", rows: Sequence[Model]) -> list[Any]:
     if isinstance(field, DateField):  # only these set something by themselves, `auto_now`
-        return (field.pre_save(row, add=True) for row in rows)
-    return (getattr(row, field.attname) for row in rows)
+        return [field.pre_save(row, add=True) for row in rows]
+    return [getattr(row, field.attname) for row in rows]
 
 
 def _assigned(field: "Field[Any, Any]", table: str, connection: BaseDatabaseWrapper, *, stays: bool) -> str:

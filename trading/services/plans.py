@@ -31,14 +31,10 @@ PLANNED_BY = ("funding_rate", "atr14", "close")
 def plan_for(position: Position, instrument: Instrument, limits: Limits) -> ExitPlan:
     """The plan of the position's fills so far, under its account's limits; an earlier one only tightens."""
     terms = terms_for(position, limits)
-    plan = exit_plan.build_plan(
-        _with_usable_policy(terms, position),
-        instrument=instrument,
-        entry_price=position.entry_price,
-        quantity=position.initial_quantity,
-        opened_at=position.opened_at,
-        equity=readings.equity_of(position.account, position.market) or ZERO,
-    )
+    try:
+        plan = _plan(terms, position, instrument)
+    except PlanError:  # a position without a plan would have no stop: the adaptive policy can always plan
+        plan = _plan(replace(terms, policy=ExitPolicy.ADAPTIVE), position, instrument)
     return exit_plan.recompute(exit_plan.from_json(position.plan), plan) if position.plan else plan
 
 
@@ -103,13 +99,15 @@ def _allocation_of(position: Position) -> Allocation | None:
     return wanted.get(pk=position.allocation_id)
 
 
-def _with_usable_policy(terms: PlanTerms, position: Position) -> PlanTerms:
-    """The adaptive policy where the chosen one cannot plan: a position without a plan would have no stop."""
-    try:
-        exit_plan.distances(terms, position.entry_price)
-    except PlanError:
-        return replace(terms, policy=ExitPolicy.ADAPTIVE)
-    return terms
+def _plan(terms: PlanTerms, position: Position, instrument: Instrument) -> ExitPlan:
+    return exit_plan.build_plan(
+        terms,
+        instrument=instrument,
+        entry_price=position.entry_price,
+        quantity=position.initial_quantity,
+        opened_at=position.opened_at,
+        equity=readings.equity_of(position.account, position.market) or ZERO,
+    )
 
 
 def plan_of(position: Position) -> ExitPlan | None:

@@ -340,7 +340,7 @@ def _plan_and_stop(one: _Moved, told: _Told, now: datetime) -> None:
     excess = _excess(position, plan, instrument, limits)
     if excess > 0 and (wanted := want(position, CloseReason.EXCESS, now, quantity=excess)) is not None:
         one.steps.append(wanted)
-    one.stop = new_hard_stop(position, told.stops_of(position), limits, now)
+    one.stop = new_hard_stop(position, plan, told.stops_of(position), limits, now)
 
 
 def _excess(position: Position, plan: ExitPlan, instrument: Instrument, limits: Limits) -> Decimal:

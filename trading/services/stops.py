@@ -32,21 +32,25 @@ def stop_quantity(position: Position) -> Decimal:
 def order_hard_stop(position: Position, now: datetime) -> Order | None:
     """Commit the order of the stop that is never moved; None while one is alive or the plan is missing."""
     there = list(Order.objects.filter(position=position, purpose__in=STOPS))
-    order = new_hard_stop(position, there, plans.limits_of(position.account), now)
+    plan = plans.plan_of(position)
+    if plan is None:
+        return None
+    order = new_hard_stop(position, plan, there, plans.limits_of(position.account), now)
     if order is not None:
         order.save()
     return order
 
 
-def new_hard_stop(position: Position, there: Sequence[Order], limits: Limits, now: datetime) -> Order | None:
-    """Build the order of the stop that is never moved; None while one is alive or the plan is missing.
+def new_hard_stop(
+    position: Position, plan: ExitPlan, there: Sequence[Order], limits: Limits, now: datetime
+) -> Order | None:
+    """Build the order of the stop that is never moved; None while one is alive.
 
     `there` are all stops the position ever had. On spot none rests while an exit is wanted: it would lock the
     coins the exit has to sell.
     """
-    plan = plans.plan_of(position)
     alive = {order.purpose for order in there if order.status in OPEN}
-    if plan is None or OrderPurpose.HARD_STOP in alive:
+    if OrderPurpose.HARD_STOP in alive:
         return None
     if is_spot(position):
         return None if position.is_closing or alive else _spot_stop(position, plan, there, limits, now)
