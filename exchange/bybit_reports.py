@@ -7,6 +7,7 @@ account/wallet-balance, account/transaction-log, user/apikey-info, market/instru
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
+from hashlib import sha256
 
 from exchange.binance_reports import Raw, decimal_of, positive_or_none, time_of
 from exchange.port import (
@@ -55,6 +56,8 @@ EXECUTIONS = frozenset(
 # docs/v5/enum, type(uta-translog): what executions tell themselves, and the port's words for the rest.
 INCOME_OF_FILLS = frozenset({"TRADE", "LIQUIDATION", "ADL", "DELIVERY"})
 INCOME_KINDS = {"SETTLEMENT": "FUNDING_FEE", "TRANSFER_IN": "TRANSFER", "TRANSFER_OUT": "TRANSFER"}
+
+LONGEST_KIND = 30
 
 # Taking money out, or moving it to another person's account.
 MONEY_OUT = frozenset({"Withdraw", "SubMemberTransfer"})
@@ -169,15 +172,16 @@ def key_permissions(raw: Raw) -> KeyPermissions:
 
 
 def income_report(raw: Raw, symbol: str) -> IncomeReport:
-    """One row of the transaction log; the venue's id alone is not unique among its kinds."""
-    kind = str(raw["type"])
+    """One row of the transaction log; the venue's id alone is not unique, and its names are long."""
+    kind, moment = str(raw["type"]), str(raw["transactionTime"])
+    own = sha256(f"{kind}:{raw['id']}:{raw.get('tradeId') or ''}:{raw['change']}".encode()).hexdigest()
     return IncomeReport(
-        income_id=f"{kind}:{raw['id']}:{raw['transactionTime']}",
-        kind=INCOME_KINDS.get(kind, kind),
+        income_id=f"{moment}:{own[:32]}",
+        kind=INCOME_KINDS.get(kind, kind)[:LONGEST_KIND],
         asset=str(raw["currency"]),
         quantity=decimal_of(raw["change"]),
         symbol=symbol,
-        at=time_of(raw["transactionTime"]),
+        at=time_of(moment),
     )
 
 

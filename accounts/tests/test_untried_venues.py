@@ -1,11 +1,8 @@
 """Accounts of exchanges not yet tried, through the services, against servers of their documented shapes."""
 
-import asyncio
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
-from threading import Thread
 
 import pytest
 from pytest_django import Settings
@@ -23,25 +20,11 @@ from exchange.okx_gateway import OkxGateway
 from exchange.port import Market, ReportStatus
 from exchange.tests.orders import BTC, entry
 from exchange.tests.venues import bybit, okx
-from exchange.tests.venues.wire import KEY, PASSPHRASE, SECRET, WireExchange, now_ms, sent_now, started
+from exchange.tests.venues.wire import KEY, PASSPHRASE, SECRET, WireExchange, now_ms, sent_now, serving
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("connections", "redis")]
-
-
-@contextmanager
-def serving(wire: WireExchange) -> Iterator[WireExchange]:
-    """The wire exchange on a loop of its own: the services wait for theirs."""
-    loop = asyncio.new_event_loop()
-    thread = Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    runner = asyncio.run_coroutine_threadsafe(started(wire), loop).result(10)
-    yield wire
-    asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(10)
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join(10)
-    loop.close()
 
 
 @pytest.fixture

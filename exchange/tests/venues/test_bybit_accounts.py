@@ -251,12 +251,14 @@ async def test_income_is_funding_and_transfers_and_nothing_that_fills_tell(
 ) -> None:
     transfer = bybit.logged(type="TRANSFER_IN", symbol="", change="250", transactionTime="1672128000001")
     trade = bybit.logged(type="TRADE", change="-0.0190872")
-    bybit_wire.answer(LOG, rows(transfer, trade, bybit.logged()))
+    seller = bybit.logged(type="PREMARKET_DELIVERY_PLEDGE_PAY_SELLER", transactionTime="1672128000002")
+    bybit_wire.answer(LOG, rows(seller, transfer, trade, bybit.logged(), bybit.logged()))
 
-    funding, moved = await bybit_gateway.fetch_income(datetime.now(UTC) - timedelta(days=1))
+    funding, moved, other = await bybit_gateway.fetch_income(datetime.now(UTC) - timedelta(days=1))
 
     assert (funding.kind, funding.quantity, funding.symbol) == ("FUNDING_FEE", Decimal("-0.003676"), BTC)
     assert (moved.kind, moved.quantity, moved.symbol) == ("TRANSFER", Decimal(250), "")
+    assert all(len(one.kind) <= 30 and len(one.income_id) <= 60 for one in (funding, moved, other))
 
 
 async def test_the_market_table_is_the_perpetuals_of_the_quote_coin(

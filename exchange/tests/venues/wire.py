@@ -1,9 +1,12 @@
 """A small server that speaks a venue's documented shapes, checks signatures and fence, and keeps all."""
 
+import asyncio
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from threading import Thread
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -117,3 +120,17 @@ async def started(wire: WireExchange) -> web.AppRunner:
     host, port = runner.addresses[0][:2]
     wire.url = f"http://{host}:{port}"
     return runner
+
+
+@contextmanager
+def serving(wire: WireExchange) -> Iterator[WireExchange]:
+    """The wire exchange on a loop of its own, for services that wait for theirs."""
+    loop = asyncio.new_event_loop()
+    thread = Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    runner = asyncio.run_coroutine_threadsafe(started(wire), loop).result(10)
+    yield wire
+    asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(10)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(10)
+    loop.close()
