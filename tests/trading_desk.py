@@ -162,10 +162,10 @@ class TradingDesk:
         assert status == 201, signal
         return dict(signal)
 
-    def execute(self, coin: str, side: str = "LONG") -> str:
-        """Post a signal and have it executed at once; its decision's id."""
+    def execute(self, coin: str, side: str = "LONG", **told: Any) -> str:
+        """Post a signal and have it executed at once, as `told`; its decision's id."""
         signal = self.send_signal(coin, side)
-        status, decision = self.post("/api/bot/decisions", signal_id=signal["id"])
+        status, decision = self.post("/api/bot/decisions", signal_id=signal["id"], **told)
         assert status == 202, decision
         return str(decision["id"])
 
