@@ -4,6 +4,8 @@ import argparse
 import importlib
 import subprocess
 import sys
+import traceback
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import django
@@ -14,77 +16,69 @@ from bench.figures import Figure, report
 from bench.stage import POSTGRES, ROOT, SQLITE, Scale, Stage
 
 PLAN = (
-    ("fan_out", POSTGRES),
-    ("fan_out", SQLITE),
-    ("curve", POSTGRES),
-    ("per_account", POSTGRES),
-    ("after_ready", POSTGRES),
-    ("unclear", POSTGRES),
-    ("memory", POSTGRES),
-    ("gate", SQLITE),
-    ("watch", SQLITE),
-    ("paper_exchange", SQLITE),
-    ("paper_load", SQLITE),
+    (POSTGRES, ("fan_out", "curve", "per_account", "after_ready", "unclear", "memory")),
+    (SQLITE, ("fan_out",)),
+    (SQLITE, ("gate",)),
+    (SQLITE, ("watch",)),
+    (SQLITE, ("paper_exchange",)),
+    (SQLITE, ("paper_load",)),
 )
-AT_ONCE = 4
-PARTS = tuple(dict.fromkeys(part for part, _ in PLAN))
+"""What is measured together shares a process and a stage: the start of both takes longer than some parts."""
+
+PARTS = tuple(dict.fromkeys(part for _, parts in PLAN for part in parts))
+AT_ONCE = 3
 
 
 def main() -> int:
-    """Run every part in a process of its own; 0 when all of them ran."""
+    """Run every part; 0 when all of them ran."""
     parse = argparse.ArgumentParser(prog="bench", description=__doc__)
     parse.add_argument("--quick", action="store_true", help="few accounts and rounds: whether it works")
-    parse.add_argument("--part", choices=PARTS, help="only this one, in this process")
+    parse.add_argument("--part", action="append", choices=PARTS, help="only this one, or these")
     parse.add_argument("--accounts", type=int, default=0, help="this many instead of the usual steps")
     parse.add_argument("--rounds", type=int, default=0, help="medians of this many instead of the usual")
     parse.add_argument("--database", choices=(SQLITE, POSTGRES), default=SQLITE, help="where the rows are")
     parse.add_argument("--no-streams", action="store_true", help="without a watcher: executions are read")
     told = parse.parse_args()
-    if told.part:
-        if told.database == POSTGRES and postgres.binaries() is None:
-            sys.stderr.write(f"nothing measured on Postgres: {postgres.MISSING}\n")
-            return 1
-        measure(told.part, Scale(told.quick, told.accounts, told.rounds, not told.no_streams), told.database)
-        return 0
-    return int(any(_at_once() if told.quick else _one_by_one(told.rounds)))
+    if not told.part:
+        return int(any(_at_once() if told.quick else _one_by_one(told.rounds)))
+    if told.database == POSTGRES and postgres.binaries() is None:
+        sys.stderr.write(f"nothing measured on Postgres: {postgres.MISSING}\n")
+        return 1
+    scale = Scale(told.quick, told.accounts, told.rounds, not told.no_streams)
+    return int(not measure(told.part, scale, told.database))
 
 
 def _one_by_one(rounds: int) -> list[int]:
-    """Each part alone on the machine; their exit codes."""
+    """Each entry of the plan alone on the machine; their exit codes."""
     more = ["--rounds", str(rounds)] if rounds else []
-    return [
-        subprocess.run([*_words(part, database), *more], cwd=ROOT, check=False).returncode
-        for part, database in _possible()
-    ]
+    return [_run(database, parts, more) for database, parts in _possible()]
 
 
 def _at_once() -> list[int]:
     """A smoke asks whether everything runs: its figures stand in each other's way and mean nothing."""
-
-    def run(part: str, database: str) -> int:
-        return subprocess.run([*_words(part, database), "--quick"], cwd=ROOT, check=False).returncode
-
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        return list(pool.map(lambda planned: run(*planned), _possible()))
+        return list(pool.map(lambda planned: _run(planned[0], planned[1], ["--quick"]), _possible()))
 
 
-def _possible() -> list[tuple[str, str]]:
+def _run(database: str, parts: Sequence[str], more: Sequence[str]) -> int:
+    words = [sys.executable, "-m", "bench", "--database", database, *more]
+    for part in parts:
+        words += ["--part", part]
+    return subprocess.run(words, cwd=ROOT, check=False).returncode
+
+
+def _possible() -> list[tuple[str, tuple[str, ...]]]:
     """The plan without what this machine cannot measure, which is told as such."""
     if postgres.binaries() is not None:
         return list(PLAN)
     note = f"not measured: {postgres.MISSING}"
-    report(
-        [Figure(f"{part}_{database}", None, "", note=note) for part, database in PLAN if database == POSTGRES]
-    )
-    return [(part, database) for part, database in PLAN if database != POSTGRES]
+    skipped = [(part, database) for database, parts in PLAN for part in parts if database == POSTGRES]
+    report([Figure(f"{part}_{database}", None, "", note=note) for part, database in skipped])
+    return [planned for planned in PLAN if planned[0] != POSTGRES]
 
 
-def _words(part: str, database: str) -> list[str]:
-    return [sys.executable, "-m", "bench", "--part", part, "--database", database]
-
-
-def measure(part: str, scale: Scale, database: str = SQLITE) -> None:
-    """Measure one part on a stage of its own.
+def measure(parts: Sequence[str], scale: Scale, database: str = SQLITE) -> bool:
+    """Measure parts on one stage; whether all of them ran. One that fails is told, and costs no other.
 
     The desk's modules are loaded when its settings are known, and those name the stage.
     """
@@ -93,9 +87,20 @@ def measure(part: str, scale: Scale, database: str = SQLITE) -> None:
         stage.start_database()
         django.setup()
         call_command("migrate", verbosity=0)
-        module = importlib.import_module(f"bench.{part}")
+        ran = [_measure_one(part, stage, scale) for part in parts]
+    return all(ran)
+
+
+def _measure_one(part: str, stage: Stage, scale: Scale) -> bool:
+    module = importlib.import_module(f"bench.{part}")
+    try:
         for figures in module.measured(stage, scale):
             report(figures)
+    except Exception:  # noqa: BLE001 -- a measurement that fails says nothing of the next
+        report([Figure(f"{part}_{stage.database}", None, "", note="failed: the error stream says why")])
+        traceback.print_exc()
+        return False
+    return True
 
 
 if __name__ == "__main__":

@@ -83,7 +83,9 @@ class Desk:
     def __exit__(
         self, _kind: type[BaseException] | None, _error: BaseException | None, _at: TracebackType | None
     ) -> None:
-        """Let go of what this process asked of the market."""
+        """End the workers and the watcher, and let go of what this process asked of the market."""
+        self.stop()
+        self.unwatch()
         close_gateways()
 
     def start(self, *, workers: int, queues: Sequence[str] = ("orders",)) -> None:

@@ -20,17 +20,18 @@ def measured(stage: Stage, scale: Scale) -> Iterator[list[Figure]]:
     stage.start_valkey()
     stage.start_stub(LATENCY_MS)
     accounts = rows.fit_accounts(count)
-    desk = Desk(stage, count)
-    desk.start(workers=scale.workers)
-    if scale.has_streams:
-        desk.watch(count)
-    _start(stage, count, 2 if scale.is_quick else CHILDREN)
-    desk.committed(accounts, fills=True)
-    _one_round(desk, accounts)
+    compared = _start(stage, count, 2 if scale.is_quick else CHILDREN)
     own, other = [], []
-    for _ in range(scale.rounds_or(3)):
-        own.append(desk.committed(accounts, fills=True).persisted_ms)
-        other.append(_one_round(desk, accounts))
+    with Desk(stage, count) as desk:
+        desk.start(workers=scale.workers)
+        if scale.has_streams:
+            desk.watch(count)
+        desk.committed(accounts, fills=True)
+        _one_round(desk, accounts)
+        for _ in range(scale.rounds_or(3)):
+            own.append(desk.committed(accounts, fills=True).persisted_ms)
+            other.append(_one_round(desk, accounts))
+    stage.end(compared)
     least = Bound(12, is_least=True)
     yield [
         Figure(f"task_per_account_persisted_{count}", middle(other), "ms", middle(own)),
@@ -38,10 +39,11 @@ def measured(stage: Stage, scale: Scale) -> Iterator[list[Figure]]:
     ]
 
 
-def _start(stage: Stage, count: int, children: int) -> None:
+def _start(stage: Stage, count: int, children: int) -> int:
     words = [sys.executable, "-m", "celery", "-A", "bench.task_per_account", "worker", "-P", "prefork"]
-    stage.start([*words, "-c", str(children)], {**stage.environment(count), "BENCH_COMPARED": "1"})
+    pid = stage.start([*words, "-c", str(children)], {**stage.environment(count), "BENCH_COMPARED": "1"})
     wait_until(lambda: bool(app.control.ping(timeout=0.5)), "the compared worker did not come up")
+    return pid
 
 
 def _one_round(desk: Desk, accounts: list[Account]) -> float:

@@ -26,7 +26,11 @@ TIME_TO_SEND = timedelta(seconds=120)
 
 
 def fit_accounts(count: int) -> list[Account]:
-    """Paper accounts as their verification leaves them: 10,000 free, settings read back."""
+    """So many paper accounts as their verification leaves them: 10,000 free, settings read back.
+
+    Those that an earlier measurement had more are archived.
+    """
+    clear()
     create_paper_accounts(count)
     now = settings.CLOCK.now()
     Account.objects.update(
@@ -41,10 +45,14 @@ def fit_accounts(count: int) -> list[Account]:
         available_balance=WALLET,
         spot_wallet=WALLET,
         spot_available=WALLET,
+        is_enabled=True,
+        archived_at=None,
+        heard_at=None,
     )
     # No second road: what is not at the exchange is told as such instead of being bought on the spot market.
     Executor.objects.filter(market=Market.SPOT).update(is_enabled=False)
-    accounts = list(Account.objects.order_by("pk"))
+    accounts = list(Account.objects.order_by("pk")[:count])
+    Account.objects.exclude(pk__in=[one.pk for one in accounts]).update(archived_at=now)
     SymbolSetting.objects.bulk_create(
         [
             SymbolSetting(account=one, symbol=SYMBOL, leverage=one.leverage, is_isolated=True, read_at=now)

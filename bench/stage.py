@@ -61,6 +61,7 @@ class Stage:
         self.place = Path(tempfile.mkdtemp(prefix="phalanx-bench-"))
         self.database = database
         self._programs: list[tuple[subprocess.Popen[bytes], signal.Signals]] = []
+        self._started: set[int] = set()
         self._valkey_port, self.exchange_port, self._postgres_port = free_port(), free_port(), free_port()
         self._password = secrets.token_urlsafe(16)
 
@@ -125,7 +126,9 @@ class Stage:
         wait_for_port(self._postgres_port)
 
     def start_valkey(self) -> None:
-        """A broker with an append-only file, as the embedded one."""
+        """A broker with an append-only file, as the embedded one; once."""
+        if self._is_started(self._valkey_port):
+            return
         directory = self.place / "valkey"
         directory.mkdir()
         file = directory / "valkey.conf"
@@ -138,15 +141,25 @@ class Stage:
         wait_for_port(self._valkey_port)
 
     def start_stub(self, latency_ms: float) -> None:
-        """The exchange that only acknowledges."""
+        """The exchange that only acknowledges; once."""
+        if self._is_started(self.exchange_port):
+            return
         self.start([sys.executable, "-m", "bench.stub", str(self.exchange_port), str(latency_ms)], os.environ)
         wait_for_port(self.exchange_port)
 
     def start_paper_exchange(self) -> None:
-        """The paper exchange, as the desk starts it, without a limit of weight."""
+        """The paper exchange, as the desk starts it, without a limit of weight; once."""
+        if self._is_started(self.exchange_port):
+            return
         words = ["--port", str(self.exchange_port), "--weight-limit", "0", "--seed", "7"]
         self.start([sys.executable, "-m", "paper", *words], os.environ)
         wait_for_port(self.exchange_port)
+
+    def _is_started(self, port: int) -> bool:
+        """Whether somebody asked for it before; whoever is first starts it."""
+        is_known = port in self._started
+        self._started.add(port)
+        return is_known
 
     def start(
         self,

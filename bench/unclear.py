@@ -39,10 +39,10 @@ def measured(stage: Stage, scale: Scale) -> Iterator[list[Figure]]:
     stage.start_valkey()
     stage.start_stub(LATENCY_MS)
     accounts = rows.fit_accounts(count)
-    desk = Desk(stage, count)
-    desk.start(workers=scale.workers, queues=("orders", "exits"))
-    desk.committed(accounts, fills=True)
-    rounds = [_one_round(desk, accounts) for _ in range(scale.rounds_or(3))]
+    with Desk(stage, count) as desk:
+        desk.start(workers=scale.workers, queues=("orders", "exits"))
+        desk.committed(accounts, fills=True)
+        rounds = [_one_round(desk, accounts) for _ in range(scale.rounds_or(3))]
     known = [seconds for one in rounds for seconds in one.known_seconds]
     complete = middle([one.complete_seconds for one in rounds])
     yield [
