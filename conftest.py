@@ -14,7 +14,7 @@ from tests.processes import PaperExchange, Valkey
 
 PLACE = Path(tempfile.mkdtemp(prefix="phalanx-tests-"))
 VALKEY = Valkey(PLACE / "valkey")
-PAPER = PaperExchange(PLACE / "paper")
+PAPER = PaperExchange(PLACE / "paper", "--weight-limit", "0")  # a minute of tests reads more than a desk's
 
 for name in [name for name in os.environ if name.startswith(("LIMIT_", "TRADING_ACCOUNT_", "HPKE_"))]:
     del os.environ[name]

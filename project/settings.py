@@ -102,6 +102,8 @@ PAPER_ADMIN_SECRET = env.env_secret("PAPER_ADMIN_SECRET")
 ENVIRONMENT_ACCOUNTS = read_accounts(env, MODE, with_secrets=OPENS_CREDENTIALS)
 EXPERIMENTAL_VENUES = read_experimental_venues(env)
 """Exchanges not yet tried against their testnets that this desk takes accounts of all the same."""
+EGRESS = env.env_str("EGRESS", "default")
+"""Names the address this process is seen from: processes of one name share one rate budget."""
 WEIGHT_LIMIT_PER_MINUTE = env.env_int(
     "WEIGHT_LIMIT_PER_MINUTE", 6000 if EMBEDDED_PAPER_EXCHANGE else 2400, low=0, high=1_000_000
 )

@@ -177,6 +177,7 @@ class Gateways:
             market: RateBudget(
                 self._redis,
                 f"{exchange}-{market}",
+                settings.EGRESS,
                 weight_limit_per_minute=settings.WEIGHT_LIMIT_PER_MINUTE * limit // known[Market.FUTURES],
             )
             for market, limit in known.items()

@@ -234,6 +234,16 @@ def test_a_used_up_rate_budget_says_nothing_about_the_account(
     assert account.verified_at == NOW
 
 
+def test_processes_seen_from_another_address_have_a_budget_of_their_own(
+    make_account: Callable[..., Account], redis: Redis, settings: Settings
+) -> None:
+    settings.EGRESS = "office"
+    asyncio.run(RateBudget(redis, "binance-futures").note_retry_after(30))
+    assert verify_account(make_account(), NOW).is_fit
+    asyncio.run(RateBudget(redis, "binance-futures", "office").note_retry_after(30))
+    assert verify_account(make_account(), NOW) == POSTPONED
+
+
 def test_one_real_account_is_never_two_active_rows(make_account: Callable[..., Account]) -> None:
     first, second = make_account(), make_account()
     verify_account(second, NOW)
