@@ -16,7 +16,7 @@ from exchange.binance_reports import milliseconds_of
 from exchange.budget import Priority
 from exchange.ccxt_gateway import CcxtGateway, counted_as, read_shape
 from exchange.codes import CodeBook
-from exchange.errors import GatewayError, OutcomeUnknown, ReadFailed
+from exchange.errors import GatewayError, OrderRejected, OutcomeUnknown, ReadFailed
 from exchange.port import FillReport, OrderReport, OrderRequest, ReportStatus
 from exchange.stamps import Stamp, stamped
 
@@ -45,6 +45,11 @@ class AcknowledgingGateway(CcxtGateway):
 
     async def submit_order(self, request: OrderRequest) -> OrderReport:
         """Send one order, once, signed with its stored time: the venue refuses what arrives too late."""
+        name = request.client_order_id
+        if len(name) > self._connection.venue.client_id_limit or not (name.isascii() and name.isalnum()):
+            raise OrderRejected(
+                "LOCAL_CLIENT_ID", "the client order id is longer or odder than the venue takes"
+            )
         with stamped(self._stamp(request)):
             return await super().submit_order(request)
 

@@ -199,8 +199,10 @@ def superseded(view: ProtectionView) -> list[SeenStop]:
 
 
 WOULD_TRIGGER = "-2021"
+TRIGGERS_NOW = frozenset({WOULD_TRIGGER, "110092", "110093", "51278", "51280"})
+"""The same in the words of every exchange: the mark is past the trigger already."""
 STOP_EXISTS = "-4130"
-NOT_FAILURES = frozenset({"-2022", "-4118"})
+NOT_FAILURES = frozenset({"-2022", "-4118", "110017", "51112", "51169", "51170"})
 """Refusals of an exit that mean "look again": the position is smaller than we thought, or gone."""
 
 

@@ -5,12 +5,19 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from exchange.port import Market, OrderReport, OrderSide
-from trading.domain.protection import NOT_FAILURES, STOP_EXISTS, WOULD_TRIGGER, SeenStop, StopState
+from trading.domain.protection import (
+    NOT_FAILURES,
+    STOP_EXISTS,
+    TRIGGERS_NOW,
+    WOULD_TRIGGER,
+    SeenStop,
+    StopState,
+)
 from trading.domain.states import OPEN, OrderPurpose, OrderStatus
 from trading.models import Order, Position
 from trading.services.stops import STOPS
 
-TRIGGERS_NOW = "trigger immediately"
+TRIGGERS_NOW_TEXT = "trigger immediately"
 """Spot has no code of its own for a stop the price is through already: -2010 and these words."""
 
 RESTING = frozenset({OrderStatus.ACKNOWLEDGED, OrderStatus.PARTIALLY_FILLED})
@@ -66,7 +73,9 @@ class StopRows:
         newest = self.orders[0] if self.orders else None
         if newest is None or newest.status != OrderStatus.REJECTED or self.resting:
             return ""
-        return WOULD_TRIGGER if TRIGGERS_NOW in newest.message.lower() else newest.code
+        if newest.code in TRIGGERS_NOW or TRIGGERS_NOW_TEXT in newest.message.lower():
+            return WOULD_TRIGGER
+        return newest.code
 
     @property
     def refused_at_trigger(self) -> bool:

@@ -163,6 +163,7 @@ async def test_an_order_refused_for_its_time_is_not_sent_again_and_a_read_is_onc
         (entry(price=Decimal("70000.15")), "LOCAL_PRECISION"),
         (hard_stop(trigger_price=Decimal("69000.05")), "LOCAL_PRECISION"),
         (entry(symbol="DOGE/USDT:USDT"), "LOCAL_SYMBOL"),
+        (entry(client_order_id="p" * 37), "LOCAL_CLIENT_ID"),
     ],
 )
 async def test_what_would_be_changed_on_the_way_never_leaves(

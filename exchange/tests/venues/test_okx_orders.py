@@ -151,6 +151,8 @@ async def test_a_quantity_in_base_units_becomes_contracts_of_the_symbols_own_siz
         (entry(price=Decimal("70000.15")), "LOCAL_PRECISION"),
         (hard_stop(trigger_price=Decimal("69000.05")), "LOCAL_PRECISION"),
         (entry(symbol="DOGE/USDT:USDT"), "LOCAL_SYMBOL"),
+        (entry(client_order_id="p" * 33), "LOCAL_CLIENT_ID"),
+        (entry(client_order_id="phx-1"), "LOCAL_CLIENT_ID"),
     ],
 )
 async def test_what_is_no_whole_lot_of_contracts_never_leaves(

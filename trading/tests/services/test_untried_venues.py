@@ -13,14 +13,17 @@ from accounts.services.gateways import close_gateways, gateways
 from accounts.services.registry import create_account
 from exchange.factory import ExperimentalFactory
 from exchange.port import Market
+from exchange.tests.venues import bybit, okx
 from exchange.tests.venues.bybit import BybitWire
 from exchange.tests.venues.engine import Book, open_bybit, open_okx
 from exchange.tests.venues.okx import OkxWire
 from exchange.tests.venues.wire import KEY, PASSPHRASE, SECRET, WireExchange, serving
+from trading.domain.protection import WOULD_TRIGGER
 from trading.domain.states import OrderPurpose, OrderStatus, PositionStatus, Protection
 from trading.models import Order, Position
 from trading.services import protection
 from trading.services.orders import new_exit
+from trading.services.stop_rows import StopRows
 from trading.tests.services.holding import answer
 from trading.tests.services.journey import BTC, _verified, now, read_back, set_columns
 from trading.tests.services.sending import an_entry, grow_older, look_up, send
@@ -104,6 +107,22 @@ def test_its_hard_stop_is_placed_and_seen_and_the_position_closes_when_it_fires(
     assert (stop.status, stop.filled_quantity) == (OrderStatus.FILLED, Decimal("0.010"))
     assert (position.quantity, position.status) == (Decimal(0), PositionStatus.CLOSED)
     assert len(placements(venue)) == 2
+
+
+def test_a_stop_that_would_fire_at_once_is_told_as_such(venue: Venue) -> None:
+    is_bybit = venue.account.exchange == "bybit"
+    refused = bybit.refusal(110093) if is_bybit else okx.order_refusal("51280", "0", algoId="")
+    position_order = an_entry(venue.account)
+    send(position_order)
+    bells = look_up(position_order)
+    venue.wire.answer("POST /v5/order/create" if is_bybit else "POST /api/v5/trade/order-algo", refused)
+    position = position_order.position
+    assert position is not None
+
+    send(*stops_of(position))
+
+    assert StopRows.of_many([position])[position.pk].refusal == WOULD_TRIGGER
+    assert bells.exits == [stop.pk for stop in stops_of(position)]
 
 
 def test_an_exit_at_market_closes_it(venue: Venue) -> None:
