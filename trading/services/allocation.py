@@ -45,7 +45,8 @@ MONEY = Decimal("0.00000001")
 def allocate(decision_id: int, now: datetime) -> Bells:
     """Make the shares of a decision that has none yet; nothing for one that has, or that chose nothing.
 
-    Raises ReadFailed when the market table was never read; the decision then stays open until its deadline.
+    Past its deadline every share expires unasked. Raises ReadFailed when the market table was never read; the
+    decision then stays open until then.
     """
     decision = _open_decision(decision_id)
     if decision is None or decision.allocations.exists():
@@ -99,6 +100,8 @@ def _take_steps(decision: Decision, number: int, now: datetime) -> Bells:
 
 
 def _take_step(decision: Decision, step: routes.Step, now: datetime) -> Bells:
+    if routes.is_late(decision, now):
+        return _expire_step(decision, step)
     seen = market_scene(_signal_symbol(decision), now)
     with transaction.atomic():
         locked = Decision.objects.select_for_update().get(pk=decision.pk)
@@ -109,6 +112,27 @@ def _take_step(decision: Decision, step: routes.Step, now: datetime) -> Bells:
         return _write(
             scene, _shared(scene, [_first_offer(scene, step, account) for account in scene.accounts])
         )
+
+
+def _expire_step(decision: Decision, step: routes.Step) -> Bells:
+    """Past the deadline nobody is asked and nothing is read: an exchange that is away leaves none open."""
+    with transaction.atomic():
+        Decision.objects.select_for_update().get(pk=decision.pk)
+        if decision.allocations.filter(account__in=step.accounts).exists():
+            return Bells()
+        routes.note_taken(decision, step)
+        outcome, code = AllocationOutcome.EXPIRED, ExpireCode.DEADLINE
+        Allocation.objects.bulk_create(
+            Allocation(
+                decision=decision,
+                account=account,
+                outcome=AllocationOutcome.SKIPPED if step.skipped else outcome,
+                code=step.skipped or code,
+                exit_policy=settings.EXIT_POLICY,
+            )
+            for account in step.accounts
+        )
+    return Bells(decisions=[decision.pk])
 
 
 def _held_accounts(account_ids: Sequence[int]) -> list[Account]:

@@ -11,6 +11,7 @@ from pytest_django import Settings
 
 from accounts.models import Account, Health, SymbolSetting
 from alerts.models import Alert
+from exchange.errors import ReadFailed
 from exchange.port import Market
 from tests.processes import PaperExchange
 from trading.domain.limits import SizingModel
@@ -20,6 +21,8 @@ from trading.models import Allocation, Decision, Halt, Order, Position
 from trading.models.signals import SignalAction, SignalStatus
 from trading.services import signals
 from trading.services.allocation import allocate, offer
+from trading.services.bells import Bells
+from trading.services.decisions import settle
 from trading.services.scene import MarketScene, market_scene
 from trading.services.selection import request
 from trading.services.valkey import valkey
@@ -362,6 +365,29 @@ def test_a_decision_past_its_deadline_reaches_nobody() -> None:
     allocate(decision.pk, now())
     assert outcomes(decision) == [("EXPIRED", "DEADLINE")]
     assert not Order.objects.exists()
+
+
+def test_a_decision_nobody_could_allocate_closes_at_its_deadline_with_the_exchange_still_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    accounts = fit_accounts(2)
+    decision = decided()
+    monkeypatch.setattr("trading.services.allocation.market_scene", away)
+    with pytest.raises(ReadFailed):
+        allocate(decision.pk, now())
+    assert (decision.deadline_at is not None, outcomes(decision)) == (True, [])
+    later = now() + timedelta(seconds=16)
+    bells = allocate(decision.pk, later)
+    assert allocate(decision.pk, later) == Bells()
+    settle(bells.decisions, later)
+    decision.refresh_from_db()
+    assert outcomes(decision) == [("EXPIRED", "DEADLINE")] * len(accounts)
+    assert decision.status == DecisionStatus.COMPLETE
+    assert not Order.objects.exists()
+
+
+def away(*_: object) -> None:
+    raise ReadFailed("CONNECTION_LOST", "the market table was never read")
 
 
 # ── offers after the first ───────────────────────────────────────────────────
