@@ -112,6 +112,15 @@ class Process:
         """SIGCONT."""
         self._signal(signal.SIGCONT)
 
+    def tell(self, number: signal.Signals) -> None:
+        """One signal to the program alone, as a supervisor sends it."""
+        os.kill(self.pid, number)
+
+    def wait_ended(self, seconds: float = STOP_SECONDS) -> int:
+        """Wait until it ended by itself; its exit status."""
+        assert self._popen is not None, f"{self.name} was not started"
+        return self._popen.wait(seconds)
+
     def _signal(self, number: signal.Signals) -> None:
         with suppress(ProcessLookupError):
             os.killpg(self.pid, number)

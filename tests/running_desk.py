@@ -84,6 +84,12 @@ class Desk:
             self._processes[key] = Process(key, words, self._directory, self._env)
         return self._processes[key]
 
+    def changed(self, key: str, name: str, **swaps: str) -> Process:
+        """The program `name` under another key, words of its command swapped for others."""
+        words = [swaps.get(word, word) for word in shlex.split(self._commands[name])]
+        self._processes[key] = Process(key, words, self._directory, self._env)
+        return self._processes[key]
+
     def stop(self) -> None:
         """End every program of the desk and all they started."""
         for process in self._processes.values():

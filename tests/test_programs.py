@@ -1,84 +1,108 @@
 """The programs of the house as processes: they live, die, come back and stand by."""
 
+import itertools
+import signal
 import time
 
 import pytest
+from django.conf import settings
 from django.utils import timezone
-from django_celery_beat.models import PeriodicTask
+from django_celery_beat.models import IntervalSchedule, PeriodicTask
 from redis import Redis
 
+from alerts.models import Alert
 from exchange import heartbeat
 from project.celery import app
+from project.poison import MOST_STARTS
 from project.schedule import TICKS, install
+from project.worker import REFUSED
 from tests.processes import Process, wait_until
 from tests.running_desk import Desk
 
 pytestmark = pytest.mark.whole_system
+
+EVERY_SECONDS = 2
+BEGUN = settings.VAR_DIR / "poisoned"
+"""Where the poison of `odd_desks` writes that it was taken."""
 
 
 def leaders(*beats: Process) -> list[int]:
     return [beat.pid for beat in beats if '"beat leads"' in beat.output and beat.is_running]
 
 
-def test_a_killed_worker_falls_silent_and_a_new_one_says_it_lives(programs: Desk, redis: Redis) -> None:
+def test_a_worker_outlives_an_empty_broker_is_replaced_when_killed_and_ends_when_told(
+    programs: Desk, redis: Redis
+) -> None:
     programs.start("worker_exits")
     worker = programs.process("worker_exits")
     first = heartbeat.worker_key("exits", worker.pid)
-    worker.kill()
-    assert heartbeat.age_seconds(redis, first) is not None
-    programs.start("worker_exits")
-    assert heartbeat.worker_key("exits", worker.pid) != first
-
-
-def test_a_worker_outlives_a_broker_that_comes_back_empty(programs: Desk) -> None:
-    programs.start("worker_exits")
-    pid = programs.process("worker_exits").pid
     programs.valkey.kill()
     programs.valkey.forget()
-    time.sleep(1)
+    time.sleep(0.5)
     programs.valkey.start()
-    with programs.valkey.client() as redis:
-        wait_until(
-            lambda: heartbeat.age_seconds(redis, heartbeat.worker_key("exits", pid)) is not None, "a beat"
-        )
-    assert programs.process("worker_exits").is_running
+    wait_until(lambda: heartbeat.age_seconds(redis, first) is not None, "a beat")
+    assert worker.is_running
+    worker.kill()
+    programs.start("worker_exits")
+    assert heartbeat.worker_key("exits", worker.pid) != first
+    worker.tell(signal.SIGTERM)
+    assert worker.wait_ended(9) == 0
 
 
-def test_of_two_beats_one_leads_and_the_other_takes_over_when_it_is_killed(programs: Desk) -> None:
+def test_of_two_beats_one_sends_and_the_other_takes_over_without_repeating(
+    programs: Desk, redis: Redis
+) -> None:
     install(timezone.now())
+    PeriodicTask.objects.exclude(task="trading.tasks.sweep").update(enabled=False)
+    IntervalSchedule.objects.filter(every=5).update(every=EVERY_SECONDS)
+    PeriodicTask.objects.filter(task="trading.tasks.sweep").update(expire_seconds=600)
     first, second = programs.process("beat"), programs.process("beat", copy=2)
     first.start()
     wait_until(lambda: leaders(first) == [first.pid], "the first beat to lead")
     second.start()
-    time.sleep(4)
+    wait_until(lambda: "beat" in second.output, "the second beat to have started")
+    ticks = [next_tick(redis) for _ in range(4)]
     assert leaders(first, second) == [first.pid]
-    first.kill()
-    wait_until(lambda: leaders(second) == [second.pid], "the standby to lead")
+    first.kill()  # right after a tick
+    ticks += [next_tick(redis) for _ in range(2)]
+    assert leaders(first, second) == [second.pid]
+    pauses = [after - before for before, after in itertools.pairwise(ticks)]
+    assert min(pauses) > EVERY_SECONDS - 0.5, pauses
+    assert max(pauses) < EVERY_SECONDS + 10, pauses
 
 
-def test_two_beats_send_each_tick_once(programs: Desk, redis: Redis) -> None:
-    install(timezone.now())
-    PeriodicTask.objects.exclude(task="trading.tasks.sweep").update(enabled=False)
-    PeriodicTask.objects.filter(task="trading.tasks.sweep").update(expire_seconds=600)
-    beats = [programs.process("beat"), programs.process("beat", copy=2)]
-    for beat in beats:
-        beat.start()
-    wait_until(lambda: bool(leaders(*beats)), "a beat to lead")
-    began = time.monotonic()
-    time.sleep(11)
-    sent = redis.llen("desk:monitor")
-    elapsed = time.monotonic() - began
-    assert 2 <= sent <= 1 + elapsed / 5 + 1
-    assert len(leaders(*beats)) == 1
+def next_tick(redis: Redis) -> float:
+    """Wait until one more tick lies in the queue; the moment it was seen, never more than one at once."""
+    before = redis.llen("desk:monitor")
+    wait_until(lambda: redis.llen("desk:monitor") > before, "a tick")
+    assert redis.llen("desk:monitor") == before + 1
+    return time.monotonic()
 
 
-def test_a_worker_asked_to_end_ends(programs: Desk) -> None:
-    programs.start("worker_exits")
-    worker = programs.process("worker_exits")
-    began = time.monotonic()
-    worker.stop()
-    assert time.monotonic() - began < 9
-    assert not worker.is_running
+def test_a_worker_with_a_coroutine_for_a_task_does_not_start(programs: Desk) -> None:
+    worker = programs.changed("odd", "worker_orders", project="tests.odd_desks.coroutine")
+    worker.start()
+    assert worker.wait_ended(30) == REFUSED
+    assert "never_awaited" in worker.output
+
+
+def test_poison_is_taken_five_times_then_left_alone_and_told_and_other_messages_run(
+    programs: Desk, redis: Redis
+) -> None:
+    BEGUN.unlink(missing_ok=True)
+    # Forked children: each death leaves the worker itself alive to deliver the message again, at once.
+    worker = programs.changed(
+        "odd", "worker_orders", project="tests.odd_desks.poisoned", threads="prefork", **{"8": "1"}
+    )
+    worker.start()
+    wait_until(lambda: bool(redis.exists(heartbeat.worker_key("orders", worker.pid))), "the worker to live")
+    app.send_task("tests.poison", ([1],), queue="orders")
+    wait_until(lambda: Alert.objects.filter(code="POISON").exists(), "the alert")
+    app.send_task("tests.harmless", ([2],), queue="orders")
+    wait_until(lambda: "harmless" in BEGUN.read_text(), "another message to run")
+    assert BEGUN.read_text().splitlines() == ["[1]"] * MOST_STARTS + ["harmless [2]"]
+    assert (redis.llen("desk:orders"), redis.hlen("desk:unacked")) == (0, 0)
+    assert worker.is_running
 
 
 def test_the_tasks_of_the_schedule_are_tasks_of_the_desk() -> None:

@@ -1,37 +1,117 @@
 """The desk under a nemesis: programs die, the broker forgets, the database goes; it converges by itself.
 
 The oracle is the ledger of the exchange: nothing doubled, nothing lost, nothing unexplained. A supervisor
-starts again what ended, as the runner and the containers do, and nothing else is done for the desk.
+starts again what ended, as the runner and the containers do, and nothing else is done for the desk. Every
+way in which a message is known to be lost, doubled or repeated has its test, here or where `CASES` says.
 """
 
+import json
 import random
+import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.db.models import QuerySet
 
 from project.celery import app
+from tests.broker_proxy import BrokerProxy
 from tests.locked_database import database_away
+from tests.processes import Valkey
+from tests.proofs import missing_proofs
 from tests.trading_desk import TradingDesk
 from trading.domain.states import OrderStatus
 from trading.models import Decision, Order, Position
 
 pytestmark = [pytest.mark.whole_system, pytest.mark.timeout(240)]
 
+HERE = "tests/test_recovery.py"
+PROGRAMS = "tests/test_programs.py"
+CASES: dict[str, tuple[str, ...]] = {
+    # The pool is threads: a killed child is a killed worker. Poison is tried with forked children as well.
+    "1 child kill -9": (
+        f"{HERE}::test_workers_killed_at_any_moment_of_a_decision_lose_and_double_nothing",
+        f"{PROGRAMS}::test_poison_is_taken_five_times_then_left_alone_and_told_and_other_messages_run",
+    ),
+    "2 whole worker kill -9": (
+        f"{HERE}::test_workers_killed_at_any_moment_of_a_decision_lose_and_double_nothing",
+    ),
+    "3 SIGTERM during an order": (f"{HERE}::test_a_worker_told_to_end_finishes_its_orders_first",),
+    "4 SIGQUIT, soft shutdown": (f"{HERE}::test_a_worker_told_to_end_finishes_its_orders_first",),
+    "5 broker restarts empty": (f"{HERE}::test_a_broker_that_comes_back_empty_costs_time_and_nothing_else",),
+    "6 broker restarts with its file": (
+        f"{HERE}::test_a_broker_killed_and_back_with_its_file_has_kept_the_message",
+    ),
+    "7 broker's lines black-holed": (f"{HERE}::test_lines_to_the_broker_that_die_silently_are_given_up",),
+    "8 publish reply lost, one id twice": (
+        f"{HERE}::test_a_message_sent_twice_under_one_id_is_one_placement_an_account",
+        f"{HERE}::test_every_message_sent_again_changes_nothing",
+    ),
+    "9 killed between pop and unacked": (
+        f"{HERE}::test_a_message_lost_between_the_broker_and_a_killed_worker_is_rung_again",
+    ),
+    "10 crash between commit and publish": (
+        f"{HERE}::test_a_web_process_killed_between_commit_and_publish_loses_no_decision",
+    ),
+    "11 broker down at commit": (
+        f"{HERE}::test_a_decision_asked_for_while_the_broker_is_away_is_refused_whole_and_nothing_is_sent",
+    ),
+    "12 two beats": (f"{PROGRAMS}::test_of_two_beats_one_sends_and_the_other_takes_over_without_repeating",),
+    "13 beat kill -9 right after a tick": (
+        f"{PROGRAMS}::test_of_two_beats_one_sends_and_the_other_takes_over_without_repeating",
+    ),
+    "14 database restarts idle, mid-task, under beat": (
+        f"{HERE}::test_a_database_that_restarts_idle_and_mid_order_costs_seconds",
+    ),
+    "15 task longer than the visibility timeout": (
+        f"{HERE}::test_a_send_longer_than_the_visibility_timeout_is_delivered_again_and_placed_once",
+    ),
+    "16 countdown longer than the visibility timeout": (
+        f"{HERE}::test_a_countdown_longer_than_the_visibility_timeout_runs_often_and_places_once",
+    ),
+    "17 a coroutine as a task": (f"{PROGRAMS}::test_a_worker_with_a_coroutine_for_a_task_does_not_start",),
+    "18 poison": (
+        f"{PROGRAMS}::test_poison_is_taken_five_times_then_left_alone_and_told_and_other_messages_run",
+    ),
+}
+
 ACCOUNTS = 8
 SEED = 20_261_120
+VISIBILITY_SECONDS = 5
 SLOW = {"kind": "delay", "endpoint": "POST /fapi/v1/*", "count": 0, "seconds": 0.6}
-RESTART_SECONDS = 3.0
+RESTART_SECONDS = 2.0
 PATIENCE_SECONDS = 75.0
 """A lease of 20 s, the absence rule of 10 s, a sweep of 5 s, and a restart on a busy machine."""
 
 
 @pytest.fixture(scope="module")
-def desk(open_desk: Callable[..., TradingDesk]) -> TradingDesk:
+def line(valkey: Valkey) -> Iterator[BrokerProxy]:
+    """The line of every program to the broker."""
+    proxy = BrokerProxy(valkey.url)
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture(scope="module")
+def desk(open_desk: Callable[..., TradingDesk], line: BrokerProxy) -> TradingDesk:
     # A quarter of a percent a trade: four coins at once fit into the margin.
-    return open_desk(ACCOUNTS, LIMIT_RISK_PER_TRADE="0.25")
+    return open_desk(
+        ACCOUNTS,
+        LIMIT_RISK_PER_TRADE="0.25",
+        LIMIT_DAILY_TRADES="200",
+        # What is rung again comes in time on a slow machine, too.
+        LIMIT_DEADLINE_SECONDS="60",
+        REDIS_URL=line.url,
+        BROKER_VISIBILITY_SECONDS=str(VISIBILITY_SECONDS),
+    )
+
+
+def test_every_case_has_its_test() -> None:
+    assert [int(case.split()[0]) for case in CASES] == list(range(1, 19))
+    assert missing_proofs(proof for proofs in CASES.values() for proof in proofs) == []
 
 
 @pytest.fixture(autouse=True)
@@ -112,14 +192,141 @@ def test_a_decision_asked_for_while_the_broker_is_away_is_refused_whole_and_noth
     converge(desk)
 
 
-def test_ten_seconds_without_a_database_cost_ten_seconds(desk: TradingDesk) -> None:
+def test_a_database_that_restarts_idle_and_mid_order_costs_seconds(desk: TradingDesk) -> None:
+    beat = desk.programs.process("beat").pid
+    with database_away(2):
+        pass
     hold(desk, "AVAX")
     target = first_target("AVAX")
-    desk.execute("LTC", "SHORT")
-    with database_away(10):
+    desk.exchange.add_fault(**SLOW)
+    decision_id = desk.execute("LTC", "SHORT")
+    wait_on_their_way(desk, decision_id)
+    with database_away(6):
         desk.pin({"AVAX": target})
     wait_harvested(desk, "AVAX")
+    desk.wait_complete(decision_id, PATIENCE_SECONDS)
+    assert desk.programs.process("beat").pid == beat
     converge(desk)
+
+
+@pytest.mark.parametrize(
+    ("number", "coin"), [(signal.SIGTERM, "DOT"), (signal.SIGQUIT, "NEAR")], ids=["term", "quit"]
+)
+def test_a_worker_told_to_end_finishes_its_orders_first(
+    desk: TradingDesk, number: signal.Signals, coin: str
+) -> None:
+    desk.exchange.add_fault(**SLOW | {"seconds": 1.5})
+    decision_id = desk.execute(coin, "SHORT")
+    wait_on_their_way(desk, decision_id)
+    worker = desk.programs.process("worker_orders")
+    with desk.supervisor.leaving_alone("worker_orders"):
+        worker.tell(number)
+        if number == signal.SIGTERM:
+            assert worker.wait_ended() == 0
+        else:  # a soft shutdown sleeps its whole time, whatever it has to wait for
+            desk.wait_for(
+                lambda: statuses_of(decision_id) == {OrderStatus.FILLED}, "the orders to be answered"
+            )
+            worker.kill()
+        assert statuses_of(decision_id) == {OrderStatus.FILLED}
+    assert desk.wait_complete(decision_id)["counts"] == {"FILLED": ACCOUNTS}
+    converge(desk)
+
+
+def test_a_broker_killed_and_back_with_its_file_has_kept_the_message(desk: TradingDesk) -> None:
+    valkey, worker = desk.programs.valkey, desk.programs.process("worker_orders")
+    worker.pause()
+    decision_id = desk.execute("AAVE")
+    (message,) = waiting(desk, "decide")
+    valkey.kill()
+    valkey.start()
+    assert waiting(desk, "decide") == [message]
+    worker.resume()
+    assert_placed_once(desk, decision_id)
+
+
+def test_lines_to_the_broker_that_die_silently_are_given_up(desk: TradingDesk, line: BrokerProxy) -> None:
+    line.black_hole()
+    lost = desk.execute("UNI")
+    assert sum(desk.wait_complete(lost, PATIENCE_SECONDS)["counts"].values()) == ACCOUNTS
+    # Whoever finds its line dead halts entries, for it cannot know that marks come; the next tick lets go.
+    assert any(is_entered(desk, coin) for coin in ("OP", "ICP", "TAO"))
+    converge(desk)
+
+
+def test_a_message_sent_twice_under_one_id_is_one_placement_an_account(
+    desk: TradingDesk, line: BrokerProxy
+) -> None:
+    worker = desk.programs.process("worker_orders")
+    worker.pause()
+    line.lose_the_reply_to("trading.tasks.decide")
+    decision_id = desk.execute("INJ")
+    first, second = waiting(desk, "decide")
+    assert (first, line.lost_replies) == (second, 1)
+    worker.resume()
+    assert_placed_once(desk, decision_id)
+
+
+def test_a_message_lost_between_the_broker_and_a_killed_worker_is_rung_again(
+    desk: TradingDesk, line: BrokerProxy
+) -> None:
+    worker = desk.programs.process("worker_orders")
+    line.on_pop("trading.tasks.decide", worker.kill)
+    decision_id = desk.execute("APT")
+    desk.wait_for(lambda: worker.is_running, "the worker to be started again")
+    assert waiting(desk, "decide") == []
+    assert_placed_once(desk, decision_id)
+
+
+def test_a_web_process_killed_between_commit_and_publish_loses_no_decision(
+    desk: TradingDesk, line: BrokerProxy
+) -> None:
+    chosen = desk.send_signal("ATOM")
+    line.on_push("trading.tasks.decide", desk.programs.process("web").kill)
+    assert desk.post("/api/bot/decisions", signal_id=chosen["id"])[0] == 0, "its answer never came"
+    desk.wait_for(lambda: desk.get("/health")[0] == 200, "the web process to be started again")
+    decision = Decision.objects.get(signal__uuid=chosen["id"])
+    assert_placed_once(desk, str(decision.uuid))
+
+
+def test_a_send_longer_than_the_visibility_timeout_is_delivered_again_and_placed_once(
+    desk: TradingDesk, line: BrokerProxy
+) -> None:
+    desk.exchange.add_fault(**SLOW | {"seconds": VISIBILITY_SECONDS + 2})
+    line.delivered.clear()
+    decision_id = desk.execute("FIL")
+    wait_on_their_way(desk, decision_id)
+    assert_placed_once(desk, decision_id)
+    assert max(line.delivered.values()) > 1
+
+
+def test_a_countdown_longer_than_the_visibility_timeout_runs_often_and_places_once(
+    desk: TradingDesk, line: BrokerProxy
+) -> None:
+    orders, sweeper = desk.programs.process("worker_orders"), desk.programs.process("worker_monitor")
+    sweeper.pause()  # nobody else shall ring
+    orders.pause()
+    decision_id = desk.execute("ETC")
+    with desk.programs.valkey.client() as broker:
+        broker.delete("desk:orders")
+    line.delivered.clear()
+    orders.resume()
+    message = ring("decide", "orders", [Decision.objects.get(uuid=decision_id).pk], VISIBILITY_SECONDS + 2)
+    assert_placed_once(desk, decision_id)
+    assert line.delivered[message] > 1
+    sweeper.resume()
+
+
+def test_every_message_sent_again_changes_nothing(desk: TradingDesk) -> None:
+    decision_id = desk.execute("BCH")
+    again(decision_id)
+    desk.wait_complete(decision_id)
+    again(decision_id)
+    desk.wait_verified("BCH", ACCOUNTS)
+    again(decision_id)
+    converge(desk)
+    assert len(desk.held_there("BCH")) == ACCOUNTS
+    assert desk.stops_there("BCH") == dict.fromkeys(desk.names, 1)
 
 
 def test_without_beat_and_watcher_the_stops_at_the_exchange_hold_and_both_take_up_again(
@@ -140,30 +347,6 @@ def test_without_beat_and_watcher_the_stops_at_the_exchange_hold_and_both_take_u
     converge(desk)
 
 
-def test_a_worker_told_to_end_finishes_its_orders_first(desk: TradingDesk) -> None:
-    desk.exchange.add_fault(**SLOW | {"seconds": 1.5})
-    decision_id = desk.execute("DOT", "SHORT")
-    entries = Order.objects.filter(purpose="ENTRY", allocation__decision__uuid=decision_id)
-    wait_on_their_way(desk, decision_id)
-    with desk.supervisor.leaving_alone("worker_orders"):
-        desk.programs.process("worker_orders").stop()
-        assert set(entries.values_list("status", flat=True)) == {OrderStatus.FILLED}
-    assert desk.wait_complete(decision_id)["counts"] == {"FILLED": ACCOUNTS}
-    converge(desk)
-
-
-def test_every_message_sent_again_changes_nothing(desk: TradingDesk) -> None:
-    decision_id = desk.execute("BCH")
-    again(decision_id)
-    desk.wait_complete(decision_id)
-    again(decision_id)
-    desk.wait_verified("BCH", ACCOUNTS)
-    again(decision_id)
-    converge(desk)
-    assert len(desk.held_there("BCH")) == ACCOUNTS
-    assert desk.stops_there("BCH") == dict.fromkeys(desk.names, 1)
-
-
 # ── steps ────────────────────────────────────────────────────────────────────
 
 
@@ -181,8 +364,45 @@ def wait_on_their_way(desk: TradingDesk, decision_id: str) -> None:
 
 def unanswered(decision_id: str) -> int:
     """How many entries of a decision left without an answer so far."""
-    entries = Order.objects.filter(purpose="ENTRY", allocation__decision__uuid=decision_id)
-    return entries.filter(status=OrderStatus.SUBMITTED).count()
+    return entries_of(decision_id).filter(status=OrderStatus.SUBMITTED).count()
+
+
+def entries_of(decision_id: str) -> QuerySet[Order]:
+    """The entries of a decision, every attempt."""
+    return Order.objects.filter(purpose="ENTRY", allocation__decision__uuid=decision_id)
+
+
+def statuses_of(decision_id: str) -> set[str]:
+    """Where the entries of a decision stand."""
+    return set(entries_of(decision_id).values_list("status", flat=True))
+
+
+def assert_placed_once(desk: TradingDesk, decision_id: str) -> None:
+    """The exchange has exactly one order of each intent, and none of a share a slow machine let expire."""
+    shares = desk.wait_complete(decision_id, PATIENCE_SECONDS)["allocations"]
+    ends = {share["account"]: (share["outcome"], share["code"]) for share in shares}
+    assert len(ends) == ACCOUNTS
+    assert set(ends.values()) <= {("FILLED", ""), ("EXPIRED", "DEADLINE")}
+    intents = dict(entries_of(decision_id).values_list("client_order_id", "account__name"))
+    placed = Counter(row["client_order_id"] for row in desk.ledger("PLACED"))
+    assert {name: placed[name] for name in intents} == {
+        name: int(ends[account] == ("FILLED", "")) for name, account in intents.items()
+    }
+    converge(desk)
+
+
+def is_entered(desk: TradingDesk, coin: str) -> bool:
+    """Have a coin entered once the desk is ready and nothing is halted; whether every account entered."""
+    desk.wait_ready()
+    desk.wait_for(lambda: desk.get("/api/bot/emergency-stop")[1]["items"] == [], "entries to be allowed")
+    return bool(desk.wait_complete(desk.execute(coin))["counts"] == {"FILLED": ACCOUNTS})
+
+
+def waiting(desk: TradingDesk, task: str) -> list[str]:
+    """The ids of the messages of a task that lie in the queue of the orders, oldest first."""
+    with desk.programs.valkey.client() as broker:
+        headers = [json.loads(one)["headers"] for one in reversed(broker.lrange("desk:orders", 0, -1))]
+    return [header["id"] for header in headers if header["task"] == f"trading.tasks.{task}"]
 
 
 def first_target(coin: str) -> str:
@@ -216,5 +436,5 @@ def again(decision_id: str) -> None:
         ring("resolve_orders", "exits", list(orders.values_list("pk", flat=True)))
 
 
-def ring(task: str, queue: str, ids: list[int]) -> None:
-    app.send_task(f"trading.tasks.{task}", (ids,), queue=queue)
+def ring(task: str, queue: str, ids: list[int], countdown: float | None = None) -> str:
+    return str(app.send_task(f"trading.tasks.{task}", (ids,), queue=queue, countdown=countdown).id)

@@ -41,6 +41,17 @@ MARKS = {
     "TRX": "0.25",
     "DOT": "4",
     "BCH": "400",
+    "NEAR": "5",
+    "AAVE": "300",
+    "UNI": "10",
+    "INJ": "25",
+    "APT": "10",
+    "ATOM": "10",
+    "FIL": "5",
+    "ETC": "30",
+    "ICP": "12",
+    "OP": "2",
+    "TAO": "400",
 }
 """Where the marks are pinned while a desk starts, so that every price of a test is known."""
 
