@@ -241,7 +241,7 @@ def _by_code(code: str, answer: Answer, message: str) -> GatewayError:
     if code in book.rejected:
         return OrderRejected(code, message)
     if answer.status in UNAVAILABLE_STATUS:
-        return VenueUnavailable(code, message)
+        return VenueUnavailable(f"HTTP_{answer.status}", message)
     return OutcomeUnknown(code, message)
 
 

@@ -18,7 +18,7 @@ from exchange.errors import (
     Throttled,
     VenueUnavailable,
 )
-from exchange.outcomes import ALREADY_SET, classify, classify_read, is_already_set, is_not_open
+from exchange.outcomes import ALREADY_SET, Answer, classify, classify_read, is_already_set, is_not_open
 from exchange.port import Market
 
 UNKNOWN, REJECTED, LATER, UNAVAILABLE = OutcomeUnknown, OrderRejected, Throttled, VenueUnavailable
@@ -198,6 +198,14 @@ def test_every_answer_without_a_code_has_one_outcome(
     error = classify(raised_by_ccxt(client, url, status, body))
 
     assert (type(error), error.code) == (outcome, code)
+
+
+def test_a_number_of_the_wall_in_front_says_less_than_its_status() -> None:
+    refused = ccxt.ExchangeError("binance blocked")
+    refused.answer = Answer(403, '{"code":-9876,"msg":"Blocked."}')
+    error = classify(refused)
+
+    assert (type(error), error.code) == (VenueUnavailable, "HTTP_403")
 
 
 def test_a_code_nobody_has_seen_before_is_unknown(client: Any) -> None:
