@@ -1,6 +1,7 @@
 """A staged decision on the paper exchange: canaries first, the rest by what the exchange said to them."""
 
 from datetime import datetime, timedelta
+from threading import Thread
 
 import pytest
 from django.db import connection
@@ -282,6 +283,28 @@ def test_a_wave_is_let_go_once(paper_exchange: PaperExchange) -> None:
     execution.submit(allocate(decision.pk, now()).entries, now())
     assert len(settle([decision.pk], now()).entries) == 3
     assert settle([decision.pk], now()).entries == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_two_workers_that_settle_at_once_one_lets_the_wave_go(paper_exchange: PaperExchange) -> None:
+    _, rest = a_desk(1, 3)
+    decision = a_staged_decision()
+    execution.submit(allocate(decision.pk, now()).entries, now())
+    released: list[int] = []
+
+    def settle_it() -> None:
+        try:
+            released.extend(settle([decision.pk], now()).entries)
+        finally:
+            connection.close()
+
+    threads = [Thread(target=settle_it) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    held = Order.objects.filter(account__in=rest, purpose="ENTRY")
+    assert sorted(released) == sorted(held.values_list("pk", flat=True))
 
 
 def test_a_canary_whose_sender_died_is_looked_up_before_the_rest_goes(paper_exchange: PaperExchange) -> None:
