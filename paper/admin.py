@@ -237,10 +237,13 @@ def show_faults(service: Service, _query: dict[str, str], _values: dict[str, Any
     return as_json(service.faults.shown())
 
 
-def clear_faults(service: Service, _query: dict[str, str], _values: dict[str, Any]) -> Answer:
-    """Remove every rule."""
-    service.faults.clear()
-    return as_json({"rules": 0})
+def clear_faults(service: Service, query: dict[str, str], _values: dict[str, Any]) -> Answer:
+    """Remove every rule; with a symbol only those of this one, whose hits are still told."""
+    if "symbol" in query:
+        service.faults.call_off(query["symbol"])
+    else:
+        service.faults.clear()
+    return as_json({"rules": len(service.faults.rules)})
 
 
 def run_verb(service: Service, method: str, path: str, query: dict[str, str], body: bytes) -> Answer:

@@ -41,6 +41,11 @@ class Faults:
         self.spent += [one for one in self.rules if one.is_spent]
         self.rules = [one for one in self.rules if not one.is_spent] + [rule]
 
+    def call_off(self, symbol: str) -> None:
+        """The rules of this symbol strike no more; what they struck stays told."""
+        self.spent += [one for one in self.rules if one.symbol == symbol and one.hits]
+        self.rules = [one for one in self.rules if one.symbol != symbol]
+
     def _strike(self, rule: Rule) -> bool:
         if rule.is_spent:
             return False

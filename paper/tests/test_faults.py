@@ -208,3 +208,16 @@ def test_refusals_are_counted_by_endpoint_and_code(server: Wire) -> None:
     server.admin("POST", "/paper/faults", kind="clock_skew", endpoint=ORDER, account="fault-late", seconds=45)
     assert server.market("fault-late", "BUY", "0.01").json["code"] == -1021
     assert server.admin("GET", "/paper/status")["refusals"][f"{ORDER} -1021"] == before + 1
+
+
+def test_the_rules_of_one_symbol_are_called_off_and_their_hits_stay_told(server: Wire) -> None:
+    server.admin("DELETE", "/paper/faults")
+    rule = {"kind": "http", "endpoint": ORDER, "account": "fault-off", "count": 2}
+    for symbol in ("BTCUSDT", "ETHUSDT"):
+        server.admin("POST", "/paper/faults", **rule, symbol=symbol)
+    assert server.market("fault-off", "BUY", "0.01").status == 503
+    assert server.admin("DELETE", "/paper/faults?symbol=BTCUSDT") == {"rules": 1}
+    assert server.market("fault-off", "BUY", "0.01").status == 200
+    told = [(one["symbol"], one["hits"]) for one in server.admin("GET", "/paper/faults")]
+    assert told == [("BTCUSDT", 1), ("ETHUSDT", 0)]
+    server.admin("DELETE", "/paper/faults")

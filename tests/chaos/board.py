@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from threading import Lock
 from typing import Any
 
-from tests.chaos.decks import AT_ONCE, ORDER, STOP, Deck, Fault, Rule
+from tests.chaos.decks import AT_ONCE, ORDER, STOP, Fault, Faults, Rule
 from tests.processes import PaperExchange
 
 WITH, WITHOUT = "with", "without"
@@ -22,9 +22,6 @@ AGAINST_PLACING = frozenset(
         "late_fill",
     }
 )
-MOST_WAITING = 400
-"""Armed rules that may wait for their request: whoever is denied places none, and each request asks all."""
-
 Counts = dict[int, dict[str, int]]
 
 
@@ -38,7 +35,7 @@ class Board:
 
     def arm(
         self,
-        deck: Deck[Fault],
+        deck: Faults,
         accounts: Sequence[str],
         share: float,
         dice: random.Random,
@@ -54,10 +51,12 @@ class Board:
             for rule in fault.rules
         ]
         with self._lock:
-            if self._waiting() > MOST_WAITING:
-                return
             self._at_once.update(int(rule["label"]) for rule in rules if rule["kind"] in AT_ONCE)
-            self._exchange.post("/paper/faults", rules=rules)
+        self._exchange.post("/paper/faults", rules=rules)
+
+    def call_off(self, symbol: str) -> None:
+        """What is still armed for a symbol meets nobody: whoever was denied places nothing."""
+        self._exchange.delete(f"/paper/faults?symbol={symbol}")
 
     def slow(self, symbol: str, endpoint: str, count: int, seconds: float) -> None:
         """Answer this many requests later than usual: it is no fault, and leaves time to be killed in."""
@@ -84,9 +83,6 @@ class Board:
             and rule["kind"] in AGAINST_PLACING
             and rule["endpoint"] in {ORDER, STOP}
         )
-
-    def _waiting(self) -> int:
-        return int(self._exchange.get("/paper/status")["faults"])
 
     def _rules(self) -> list[dict[str, Any]]:
         return list(self._exchange.get("/paper/faults"))

@@ -35,6 +35,21 @@ class Deck(Generic[Card]):
         return self._left.pop()
 
 
+class Faults:
+    """Deals faults so that each switch comes as often as any other, and of a switch each way to fail."""
+
+    def __init__(self, faults: Sequence["Fault"], dice: random.Random) -> None:
+        self._ways = {
+            switch: Deck([one for one in faults if one.switch == switch], dice)
+            for switch in dict.fromkeys(one.switch for one in faults)
+        }
+        self._switches = Deck(list(self._ways), dice)
+
+    def deal(self) -> "Fault":
+        """The next one."""
+        return self._ways[self._switches.deal()].deal()
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """One way to fail: its switch, and the rules that make it, which lack only whom they are about."""

@@ -19,7 +19,7 @@ from django.utils import timezone
 from accounts.models import Account, Health
 from tests.chaos import decks
 from tests.chaos.board import Board
-from tests.chaos.decks import ORDER, STOP, Deck, Fault
+from tests.chaos.decks import ORDER, STOP, Deck, Faults
 from tests.chaos.nemesis import say
 from tests.trading_desk import MARKS, TradingDesk
 from trading.domain.states import DecisionStatus
@@ -67,14 +67,14 @@ class Lane(Thread):
         self._streets = streets
         self._dice = random.Random(f"lane {number} {seed}")
         self._ended = Event()
-        self._entries = Deck(decks.FOR_ENTRIES, self._dice)
-        self._exits = Deck(decks.FOR_EXITS, self._dice)
-        self._stops = Deck(decks.FOR_STOPS, self._dice)
-        self._triggers = Deck(decks.AT_TRIGGERS, self._dice)
-        self._cancels = Deck(decks.AT_CANCELS, self._dice)
-        self._recalls = Deck(decks.AT_RECALLS, self._dice)
-        self._streams = Deck(decks.OF_STREAMS, self._dice)
-        self._settings = Deck(decks.OF_SETTINGS, self._dice)
+        self._entries = Faults(decks.FOR_ENTRIES, self._dice)
+        self._exits = Faults(decks.FOR_EXITS, self._dice)
+        self._stops = Faults(decks.FOR_STOPS, self._dice)
+        self._triggers = Faults(decks.AT_TRIGGERS, self._dice)
+        self._cancels = Faults(decks.AT_CANCELS, self._dice)
+        self._recalls = Faults(decks.AT_RECALLS, self._dice)
+        self._streams = Faults(decks.OF_STREAMS, self._dice)
+        self._settings = Faults(decks.OF_SETTINGS, self._dice)
         self._ways = Deck(WAYS, self._dice)
 
     def run(self) -> None:
@@ -119,6 +119,7 @@ class Lane(Thread):
         return fit.count() >= FIT_SHARE * len(self._desk.names) and self._desk.get("/ready")[0] == 200
 
     def _arm_before(self, coin: str, way: str) -> None:
+        self._board.call_off(f"{coin}USDT")
         self._arm(self._settings, coin, share=0.01)
         if way == "recall":
             self._arm(self._recalls, coin, share=0.2)
@@ -130,12 +131,12 @@ class Lane(Thread):
 
     def _arm_after(self, coin: str, way: str) -> None:
         self._arm(self._exits, coin, ORDER)
-        self._arm(self._cancels, coin, share=0.03)
+        self._arm(self._cancels, coin, share=0.06)
         self._arm(self._streams, coin, share=0.05)
         if way == "stop":
-            self._arm(self._triggers, coin, share=0.25)
+            self._arm(self._triggers, coin, share=0.5)
 
-    def _arm(self, deck: Deck[Fault], coin: str, endpoint: str = "", share: float = FAULTY_SHARE) -> None:
+    def _arm(self, deck: Faults, coin: str, endpoint: str = "", share: float = FAULTY_SHARE) -> None:
         symbol = f"{coin}USDT"
         self._board.arm(deck, self._desk.names, share, self._dice, symbol=symbol, endpoint=endpoint)
 

@@ -3,7 +3,8 @@
 doubled      the exchange took one client order id twice, two entries of one share filled, a fill is two rows
 lost         the exchange has a placement or a fill that no row of ours tells
 phantom      our rows tell of a placement or a fill that the exchange does not have
-unexplained  figures differ, wallets or positions do not add up, an order has no known end
+unexplained  figures differ, wallets or positions do not add up, an order has no known end, or a position is said
+             to have been closed by somebody else where nobody else trades
 late         an entry reached the book after its deadline or after the receive window of its stored timestamp
 incomplete   a decision is open, or a share of it undecided
 unprotected  a position at the exchange is not ours to the last unit with a stop seen there
@@ -20,6 +21,7 @@ from trading.domain.reconciliation import Difference
 from trading.domain.states import UNDECIDED, DecisionStatus, OrderPurpose, Protection
 from trading.models import Allocation, Decision, Order, Position
 from trading.services.reconciliation import reconcile, unexplained_orders
+from trading.services.taken import TAKEN
 
 RECEIVE_WINDOW_SECONDS = 5.0
 NOTHING = "-"
@@ -71,7 +73,13 @@ def judge(exchange: PaperExchange, accounts: Collection[str], *, slack_seconds: 
     for difference in reconcile(ledger):
         _sort_in(verdict, difference)
     verdict.unexplained += [f"{one} has no known end" for one in unexplained_orders()]
+    verdict.unexplained += _blamed_on_others()
     return verdict
+
+
+def _blamed_on_others() -> list[str]:
+    blamed = Position.objects.filter(close_reason__in=TAKEN).select_related("account")
+    return [f"{one.account.name} {one.symbol} position {one.pk} closed {one.close_reason}" for one in blamed]
 
 
 def _entered_twice(mine: Iterable[LedgerRow]) -> list[tuple[str, str]]:

@@ -42,3 +42,9 @@ def test_every_rule_is_one_the_exchange_understands() -> None:
 def test_unclear_answers_come_with_and_without_the_order() -> None:
     unclear = [rule for fault in decks.PLACING for rule in fault.rules if fault.switch in {1, 3, 4, 5, 6}]
     assert Counter(rule["apply"] for rule in unclear) == {True: len(unclear) / 2, False: len(unclear) / 2}
+
+
+def test_each_switch_is_dealt_as_often_as_any_other() -> None:
+    dealt = decks.Faults(decks.FOR_ENTRIES, random.Random(3))
+    switches = {fault.switch for fault in decks.FOR_ENTRIES}
+    assert Counter(dealt.deal().switch for _ in range(10 * len(switches))) == dict.fromkeys(switches, 10)
