@@ -3,7 +3,7 @@
 doubled      the exchange took one client order id twice, two entries of one share filled, a fill is two rows
 lost         the exchange has a placement or a fill that no row of ours tells
 phantom      our rows tell of a placement or a fill that the exchange does not have
-unexplained  figures differ, wallets or positions do not add up, an order has no known end, or a position is said
+unexplained  figures differ, wallets or positions do not add up, an order has no known end, a position is said
              to have been closed by somebody else where nobody else trades
 late         an entry reached the book after its deadline or after the receive window of its stored timestamp
 incomplete   a decision is open, or a share of it undecided
