@@ -6,8 +6,9 @@ would lie.
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
 ORDER, STOP = "POST /fapi/v1/order", "POST /fapi/v1/algoOrder"
@@ -18,6 +19,8 @@ PAGE = "<html><head><title>{0}</title></head><body>{0}</body></html>"
 
 Rule = dict[str, Any]
 Card = TypeVar("Card")
+ONCE: Mapping[int, int] = MappingProxyType({})
+HIDDEN_OFTEN: Mapping[int, int] = MappingProxyType({7: 3, 15: 3})
 
 
 class Deck(Generic[Card]):
@@ -36,14 +39,19 @@ class Deck(Generic[Card]):
 
 
 class Faults:
-    """Deals faults so that each switch comes as often as any other, and of a switch each way to fail."""
+    """Deals faults so that each switch comes as often as any other, and of a switch each way to fail.
 
-    def __init__(self, faults: Sequence["Fault"], dice: random.Random) -> None:
+    `often` names switches that come so many times as often: whose fault strikes only who asks in time.
+    """
+
+    def __init__(
+        self, faults: Sequence["Fault"], dice: random.Random, often: Mapping[int, int] = ONCE
+    ) -> None:
         self._ways = {
             switch: Deck([one for one in faults if one.switch == switch], dice)
             for switch in dict.fromkeys(one.switch for one in faults)
         }
-        self._switches = Deck(list(self._ways), dice)
+        self._switches = Deck([one for one in self._ways for _ in range(often.get(one, 1))], dice)
 
     def deal(self) -> "Fault":
         """The next one."""
@@ -94,13 +102,16 @@ HIDING = tuple(
         switch,
         (
             {**LOST, "label": "3"},
+            # Nor does the stream tell, or nobody would have to look.
+            {"kind": "hide_event", "event": "ORDER_TRADE_UPDATE", "count": 2, "label": "16"},
+            {"kind": "hide_event", "event": "ALGO_UPDATE", "count": 2, "label": "16"},
             {"kind": "lookup_not_found", "endpoint": where, "seconds": seconds, "count": 3},
         ),
     )
-    for seconds in (1.0, LONGEST_LAG_SECONDS)
+    for seconds in (2.0, LONGEST_LAG_SECONDS)
     for switch, where in ((7, LOOKUP), (15, STOP_LOOKUP))
 )
-"""The answer is lost and lookups do not find what was placed, for up to 4 s."""
+"""The answer is lost, the stream silent, and lookups do not find what was placed, for up to 4 s."""
 
 FOR_ENTRIES: tuple[Fault, ...] = (
     *PLACING,

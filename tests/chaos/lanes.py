@@ -67,9 +67,9 @@ class Lane(Thread):
         self._streets = streets
         self._dice = random.Random(f"lane {number} {seed}")
         self._ended = Event()
-        self._entries = Faults(decks.FOR_ENTRIES, self._dice)
-        self._exits = Faults(decks.FOR_EXITS, self._dice)
-        self._stops = Faults(decks.FOR_STOPS, self._dice)
+        self._entries = Faults(decks.FOR_ENTRIES, self._dice, decks.HIDDEN_OFTEN)
+        self._exits = Faults(decks.FOR_EXITS, self._dice, decks.HIDDEN_OFTEN)
+        self._stops = Faults(decks.FOR_STOPS, self._dice, decks.HIDDEN_OFTEN)
         self._triggers = Faults(decks.AT_TRIGGERS, self._dice)
         self._cancels = Faults(decks.AT_CANCELS, self._dice)
         self._recalls = Faults(decks.AT_RECALLS, self._dice)

@@ -78,7 +78,8 @@ def judge(exchange: PaperExchange, accounts: Collection[str], *, slack_seconds: 
 
 
 def _blamed_on_others() -> list[str]:
-    blamed = Position.objects.filter(close_reason__in=TAKEN).select_related("account")
+    # A row of a stranger's ends so too, when it turns out to be ours.
+    blamed = Position.objects.filter(close_reason__in=TAKEN, is_foreign=False).select_related("account")
     return [f"{one.account.name} {one.symbol} position {one.pk} closed {one.close_reason}" for one in blamed]
 
 

@@ -5,12 +5,14 @@ Loaded when Django knows its settings.
 
 import json
 import shutil
+import signal
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from django.db import OperationalError
@@ -130,15 +132,20 @@ def keep(ground: Ground, seed: int) -> Path:
 def go_on(desk: TradingDesk, board: Board, size: Size, nemesis: Nemesis, lanes: list[Lane]) -> None:
     """Let them have it until there was enough of everything, or for as long as a run may last."""
     until = time.monotonic() + size.most_seconds
+    is_enough = Event()
+    # Told to end, a run makes peace and judges what there was; told again, it ends at once.
+    before = signal.signal(signal.SIGTERM, lambda *_: is_enough.set())
     for thread in (nemesis, *lanes):
         thread.start()
     while time.monotonic() < until and any(lane.is_alive() for lane in lanes):
-        time.sleep(RESUME_SECONDS)
+        if is_enough.wait(RESUME_SECONDS):
+            break
         with suppress(OperationalError, OSError):
             resume_halts(desk)
             if not missed(size, nemesis, board.counts()):
                 break
             tell_progress(board)
+    signal.signal(signal.SIGTERM, before)
     for lane in lanes:
         lane.end()
     nemesis.end()
