@@ -1,6 +1,7 @@
 """`python -m tests.chaos`: the whole desk under faults and strikes; the seed first, the figures last."""
 
 import argparse
+import faulthandler
 import importlib
 import os
 import random
@@ -26,6 +27,7 @@ def main() -> int:
     kind = ground.POSTGRES if server_url.startswith("postgres") else told.database
     again = f"make chaos SEED={told.seed} SIZE={told.size} DB={kind}"
     sys.stderr.write(f"seed {told.seed} ({again})\n")
+    faulthandler.register(signal.SIGUSR1)  # where every thread is, when a run seems to stand still
     # What was started ends with us, also when we are told to.
     signal.signal(signal.SIGTERM, _interrupted)
     with ground.entered(kind, server_url if kind == ground.POSTGRES else "") as entered:
