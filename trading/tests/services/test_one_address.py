@@ -48,8 +48,8 @@ ROOM = ACCOUNTS * 24 // 10
 LOST = 0.05
 """Of the placements the answer is lost, the order not."""
 
-ENTRIES, EXITS = 50, 25
-MOST_SECONDS = 120 + ACCOUNTS / 4
+ENTRIES, EXITS, LANES = 50, 25, 4
+MOST_SECONDS = 120 + ACCOUNTS / 2
 HELD_BACK = ("BUDGET", "STOPPED", "ORDER_RATE", "-1003", "-1015", "HTTP_429", "HTTP_418")
 
 
@@ -119,9 +119,9 @@ class Desk:
     def _chunks(self) -> bool:
         """One chunk of each queue, as its workers would take; whether there was any."""
         queues: tuple[tuple[str, int, Callable[[list[int]], Bells]], ...] = (
-            ("exits", EXITS, lambda ids: execution.submit(ids, now())),
+            ("exits", EXITS, _submitted),
             ("positions", EXITS, lambda ids: look_after(ids, now())),
-            ("entries", ENTRIES, lambda ids: execution.submit(ids, now())),
+            *[("entries", ENTRIES, _submitted)] * LANES,
             ("cancel", EXITS, lambda ids: execution.cancel(ids, now())),
             ("resolve", EXITS, _resolved),
             ("unread", EXITS, lambda ids: execution.refresh(ids, now())),
@@ -142,6 +142,10 @@ async def _publish_marks() -> None:
         async for batch in gateways().factory("binance").mark_stream(Market.FUTURES).batches():
             board.publish(batch)
             heartbeat.beat(redis, heartbeat.MARKS)
+
+
+def _submitted(ids: list[int]) -> Bells:
+    return execution.submit(ids, now())
 
 
 def _resolved(ids: list[int]) -> Bells:
@@ -168,7 +172,7 @@ def desk(exchange: PaperExchange) -> Iterator[Desk]:
         wait_until(lambda: desk.is_listening, "every stream to be up", 180)
         wait_until(lambda: stream_age_seconds() is not None, "marks")
         desk.told.clear()
-        Account.objects.update(audited_at=now(), fresh_at=now())
+        Account.objects.update(audited_at=now(), fresh_at=now(), day_started_at=now())
         yield desk
     finally:
         desk.close()
