@@ -10,7 +10,10 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from redis import Redis
+from redis.asyncio import Redis as AsyncRedis
 
+from exchange.budget import RateBudget
 from exchange.credentials import Credentials
 from exchange.errors import OrderRejected, OutcomeUnknown, ReadFailed, Throttled
 from exchange.factory import GatewayFactory
@@ -34,7 +37,7 @@ from exchange.stream_events import (
     UserEvent,
 )
 from exchange.symbols import SymbolTable
-from tests.processes import PaperExchange
+from tests.processes import PaperExchange, Valkey
 
 BTC = "BTC/USDT:USDT"
 BTC_SPOT = "BTC/USDT"
@@ -50,10 +53,14 @@ async def live(paper_exchange: PaperExchange) -> AsyncIterator[GatewayFactory]:
     await factory.close()
 
 
-@pytest.fixture
-def account() -> Credentials:
+def new_account() -> Credentials:
     name = next(names)
     return Credentials(name, name)
+
+
+@pytest.fixture
+def account() -> Credentials:
+    return new_account()
 
 
 @pytest.fixture
@@ -445,3 +452,72 @@ async def test_the_spot_stream_tells_executions_and_balances(
     fills = [event.fill for event in events if isinstance(event, OrderEvent) and event.fill]
     assert sum(fill.quantity for fill in fills) == quantity
     assert {fill.exchange_order_id for fill in fills} == {bought.exchange_order_id}
+
+
+# -- one address ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def two_processes(
+    paper_exchange: PaperExchange, redis: Redis, valkey: Valkey
+) -> AsyncIterator[list[GatewayFactory]]:
+    """Two processes' gateways behind one address, with one budget."""
+    clients = [AsyncRedis.from_url(valkey.url) for _ in range(2)]
+    factories = [
+        GatewayFactory(
+            "paper",
+            base_url=paper_exchange.url,
+            budgets={Market.FUTURES: RateBudget(client, "binance-futures")},
+        )
+        for client in clients
+    ]
+    for factory in factories:
+        await factory.warm_up()
+    yield factories
+    paper_exchange.delete("/paper/faults")
+    for factory in factories:
+        await factory.close()
+    for client in clients:
+        await client.aclose()
+
+
+@pytest.mark.parametrize("status", [429, 418])
+async def test_who_is_told_to_be_silent_silences_every_process_of_the_address_until_it_is_over(
+    paper_exchange: PaperExchange, two_processes: list[GatewayFactory], status: int
+) -> None:
+    told, other = (factory.for_account(new_account(), Market.FUTURES) for factory in two_processes)
+    paper_exchange.add_fault(
+        kind="http", endpoint="GET /fapi/v3/positionRisk", status=status, code=-1003, retry_after=2
+    )
+    with pytest.raises(ReadFailed):
+        await told.fetch_positions()
+    asked_at = time.monotonic()
+
+    for gateway in (told, other):
+        with pytest.raises(Throttled) as stopped:
+            await gateway.submit_order(request_(gateway, reduce_only=True))
+        assert stopped.value.code == "STOPPED"
+        assert 0 < stopped.value.retry_after_seconds <= 2
+    await asyncio.sleep(2.1 - (time.monotonic() - asked_at))
+    for gateway in (told, other):
+        assert list(await gateway.fetch_positions()) == []
+
+
+async def test_too_many_orders_of_one_account_hold_back_no_other(
+    paper_exchange: PaperExchange, two_processes: list[GatewayFactory]
+) -> None:
+    fast, other = (two_processes[0].for_account(new_account(), Market.FUTURES) for _ in range(2))
+    paper_exchange.add_fault(
+        kind="http",
+        endpoint="POST /fapi/v1/order",
+        account=fast._credentials.api_key,
+        status=429,
+        code=-1015,
+        retry_after=5,
+    )
+    for code in ("-1015", "ORDER_RATE"):
+        with pytest.raises(Throttled) as held_back:
+            await fast.submit_order(request_(fast))
+        assert held_back.value.code == code
+    assert (await other.submit_order(request_(other))).status == ReportStatus.FILLED
+    assert list(await fast.fetch_positions()) == []
