@@ -19,7 +19,7 @@ from trading.models import Order
 from trading.services import execution
 from trading.services.bells import Bells
 from trading.services.fills import Executions, Orders, warm_market_table, write_executions
-from trading.services.position_rows import lock_accounts
+from trading.services.position_rows import hold_accounts, lock_accounts
 from trading.services.shares import settle_shares, settled_decisions
 
 log = structlog.get_logger(__name__)
@@ -59,7 +59,7 @@ def note_alive(account_ids: Collection[int], now: datetime) -> None:
     Only of a picture that was read since the stream was last away.
     """
     with transaction.atomic():
-        lock_accounts(account_ids)
+        hold_accounts(account_ids)
         Account.objects.filter(pk__in=account_ids).update(heard_at=now)
         Account.objects.filter(pk__in=account_ids, audited_at__isnull=False).update(fresh_at=now)
 
@@ -67,7 +67,7 @@ def note_alive(account_ids: Collection[int], now: datetime) -> None:
 def doubt(account_ids: Collection[int]) -> None:
     """A stream that was away may have missed something: the next audit reads these accounts first."""
     with transaction.atomic():
-        lock_accounts(account_ids)
+        hold_accounts(account_ids)
         Account.objects.filter(pk__in=account_ids).update(audited_at=None, fresh_at=None, heard_at=None)
 
 

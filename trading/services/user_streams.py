@@ -32,7 +32,7 @@ ALIVE_EVERY_SECONDS = 5.0
 PROVEN_WITHIN = timedelta(seconds=15)
 """A ping goes out every ten seconds: alive is what answered the last one."""
 
-MOST_AT_ONCE = 100
+MOST_AT_ONCE = 200
 """Events in one piece of work: a batch of marks waits for one piece at most."""
 
 log = structlog.get_logger(__name__)

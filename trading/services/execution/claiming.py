@@ -1,8 +1,10 @@
 """Claims: one owner per order, by compare-and-set with a lease; the claim token fences every write."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from statistics import median_low
+from threading import BoundedSemaphore
 from uuid import UUID, uuid4
 
 from django.db import transaction
@@ -17,15 +19,33 @@ from trading.services import halts
 
 LEASE = timedelta(seconds=20)
 
+LONGEST_TURN_SECONDS = 0.25
+
+_TURNS = BoundedSemaphore(2)
+
 
 def take(order_ids: Sequence[int], now: datetime) -> tuple[list[Order], list[Order]]:
     """Claim what may be sent and commit it SUBMITTED: the orders to send now, and those ended unsent.
 
     One commit before the network: until it, whoever dies leaves the rows as they were.
     """
-    with transaction.atomic():
+    with _turn(), transaction.atomic():
         sendable, ended = drop_unsendable(claim(order_ids), now)
         return mark_submitted(sendable, now), ended
+
+
+@contextmanager
+def _turn() -> Iterator[None]:
+    """Let two chunks of a process claim at a time, for a moment: a chunk that waits on a lock holds up none.
+
+    Side by side eight share one processor, and the first order leaves when the last chunk is ready to.
+    """
+    is_ours = _TURNS.acquire(timeout=LONGEST_TURN_SECONDS)
+    try:
+        yield
+    finally:
+        if is_ours:
+            _TURNS.release()
 
 
 def claim(order_ids: Sequence[int]) -> list[Order]:
