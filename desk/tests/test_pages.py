@@ -9,10 +9,11 @@ from django.contrib.auth.models import User
 from django.test import Client
 from redis import Redis
 
+from accounts.models import Account
 from exchange import heartbeat
 from tests.processes import Valkey
 from trading.domain.states import PositionStatus
-from trading.models import Halt, Position
+from trading.models import Decision, Halt, Position
 from trading.tests import rows
 from trading.tests.busy_desk import fill_desk
 
@@ -57,6 +58,21 @@ def test_a_busy_desk_shows_figures_with_their_units(operator: Client, redis: Red
     assert "demonstration" in page
     assert "silent: no 15 min candle closed beyond its range" in page
     assert "QUALITY" in page
+
+
+def test_a_staged_decision_says_that_its_canaries_are_out(operator: Client, redis: Redis) -> None:
+    made = fill_desk(redis, accounts=2)
+    Decision.objects.filter(pk=made.pk).update(is_staged=True, status="OPEN")
+    Account.objects.filter(name="paper-0001").update(is_canary=True)
+
+    assert "under way, canaries first" in text_of(operator, "/desk/")
+    page = text_of(operator, f"/desk/decisions/{made.uuid}/")
+    assert "staged: canaries" in page
+    assert "paper-0001 canary" in page
+
+    Decision.objects.filter(pk=made.pk).update(wave=2)
+    assert "canaries first" not in text_of(operator, "/desk/")
+    assert "staged: all" in text_of(operator, f"/desk/decisions/{made.uuid}/")
 
 
 def test_the_least_protected_position_comes_first(operator: Client, redis: Redis) -> None:

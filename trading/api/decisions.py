@@ -101,7 +101,11 @@ class AllocationOut(Schema):
 
 
 class DecisionOut(Schema):
-    """A choice, why, and how many accounts ended how."""
+    """A choice, why, and how many accounts ended how.
+
+    `turn` counts choices: the accounts' start order moves on with it. Of a staged decision `wave` is 1 while
+    the canaries are out and 2 once the rest was let go.
+    """
 
     id: UUID
     signal_id: UUID | None
@@ -111,6 +115,7 @@ class DecisionOut(Schema):
     reason: str
     is_requested: bool
     is_staged: bool
+    wave: int
     turn: int
     quality: Figure | None
     confidence: Figure | None
@@ -186,6 +191,7 @@ def _shown(decision: Decision, fan_out: FanOut) -> dict[str, Any]:
         "reason": decision.reason,
         "is_requested": decision.is_requested,
         "is_staged": decision.is_staged,
+        "wave": decision.wave,
         "turn": decision.turn,
         "quality": decision.quality,
         "confidence": decision.confidence,

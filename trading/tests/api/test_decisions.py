@@ -142,7 +142,8 @@ def test_a_decision_is_staged_when_it_is_asked_so(
         return client.post("/api/bot/decisions", body, content_type="application/json")
 
     assert ask(0).json()["is_staged"] is False
-    assert ask(1, is_staged=True).json()["is_staged"] is True
+    staged = ask(1, is_staged=True).json()
+    assert (staged["is_staged"], staged["wave"], staged["turn"]) == (True, 1, 2)
     settings.ROUTE_POLICY = "cascade"
     refused = ask(2, is_staged=True)
     assert (refused.status_code, refused.json()["error"]["code"]) == (409, "STAGED_CASCADE")
