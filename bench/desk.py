@@ -33,6 +33,7 @@ LOOK_SECONDS = 0.01
 SWEEP_SECONDS = 5.0
 CPU_TICKS = os.sysconf("SC_CLK_TCK")
 PAGE_KB = os.sysconf("SC_PAGE_SIZE") / 1024
+UNACKED = ("unacked", "unacked_index")
 FIGURES_KEPT = ("desk:tickers", "desk:depth:*")
 """Market figures that live for seconds: between the decisions of a desk they are gone."""
 
@@ -91,6 +92,7 @@ class Desk:
     def start(self, *, workers: int, queues: Sequence[str] = ("orders",)) -> None:
         """Start so many workers for each queue; returns when all say that they consume."""
         environment = self._stage.environment(self._most_accounts)
+        self.drop_bells()
         expected = []
         for number in range(workers):
             for queue in queues:
@@ -187,13 +189,19 @@ class Desk:
         )
 
     def wait_until_idle(self) -> None:
-        """Until no message waits or is being worked on; bells that nobody here hears are dropped."""
+        """Until no entry waits and nothing is being worked on; bells that nobody here hears are dropped."""
         with Redis.from_url(settings.REDIS_URL) as redis:
             wait_until(
                 lambda: not redis.llen(f"{self._prefix}orders") and not redis.hlen(f"{self._prefix}unacked"),
                 "the workers did not come to rest",
+                DONE_SECONDS,
             )
-            redis.delete(*(f"{self._prefix}{name}" for name in settings.QUEUES))
+        self.drop_bells()
+
+    def drop_bells(self) -> None:
+        """Forget what waits for nobody, and what workers that are gone have left unacknowledged."""
+        with Redis.from_url(settings.REDIS_URL) as redis:
+            redis.delete(*(f"{self._prefix}{name}" for name in (*settings.QUEUES, *UNACKED)))
 
     def _worker_cpu(self) -> float:
         return sum(cpu_seconds(pid) for pid in self.pids)

@@ -14,6 +14,7 @@ from bench import rows
 from bench.desk import Desk, wait_until_persisted
 from bench.figures import Bound, Figure, middle
 from bench.stage import LATENCY_MS, Scale, Stage
+from bench.stub_client import Counts
 from trading import tasks
 from trading.models import Fill, Order
 from trading.services.bells import Bells
@@ -41,7 +42,7 @@ def measured(stage: Stage, scale: Scale) -> Iterator[list[Figure]]:
     accounts = rows.fit_accounts(count)
     with Desk(stage, count) as desk:
         desk.start(workers=scale.workers, queues=("orders", "exits"))
-        desk.committed(accounts, fills=True)
+        desk.committed(accounts, fills=False)
         rounds = [_one_round(desk, accounts) for _ in range(scale.rounds_or(3))]
     known = [seconds for one in rounds for seconds in one.known_seconds]
     complete = middle([one.complete_seconds for one in rounds])
@@ -64,6 +65,12 @@ def _one_round(desk: Desk, accounts: list[Account]) -> Found:
     wait_until_persisted(len(accounts))
     complete = (rows.wall_clock() - began).total_seconds()
     counts = desk.stub.counts()
+    found = _found(counts, complete, len(accounts))
+    desk.wait_until_idle()  # stops and all that the exits worker still does for the positions
+    return found
+
+
+def _found(counts: Counts, complete: float, count: int) -> Found:
     taken = Order.objects.filter(client_order_id__in=counts.unclear_taken)
     known = [
         (known_at - sent_at).total_seconds()
@@ -75,7 +82,7 @@ def _one_round(desk: Desk, accounts: list[Account]) -> Found:
         known_seconds=known,
         complete_seconds=complete,
         unrecorded=at_exchange - Fill.objects.count() + len(counts.unclear_taken) - len(known),
-        doubled=counts.placed - counts.distinct + max(0, at_exchange - len(accounts)),
+        doubled=counts.placed - counts.distinct + max(0, at_exchange - count),
     )
 
 
