@@ -36,6 +36,7 @@ from trading.models import Allocation, Decision, Order
 from trading.services import refusals, routes, waves
 from trading.services.assessment import Assessment, assess
 from trading.services.bells import Bells
+from trading.services.many_rows import insert_rows
 from trading.services.orders import new_entry
 from trading.services.scene import Scene, load_scene, market_scene
 
@@ -195,11 +196,10 @@ def _write(scene: Scene, assessments: Sequence[Assessment]) -> Bells:
         starting = waves.canaries_first(starting)
     for place, (share, _) in enumerate(starting, 1):
         share.place = place
-    Allocation.objects.bulk_create(allocations)
+    insert_rows(Allocation, allocations, known_by="uuid")
     # The order of the rows is the order in which they are rung, claimed and sent.
-    entries = Order.objects.bulk_create(
-        [waves.hold(_entry(scene, share, one, attempt=1)) for share, one in starting]
-    )
+    entries = [waves.hold(_entry(scene, share, one, attempt=1)) for share, one in starting]
+    insert_rows(Order, entries, known_by="client_order_id")
     refusals.tell(scene.decision, allocations, scene.now)
     bells = Bells(entries=[entry.pk for entry in entries if entry.due_at is None])
     return bells or Bells(decisions=[scene.decision.pk])
