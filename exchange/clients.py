@@ -313,9 +313,9 @@ class VenueConnection:
             raise classify_read(exc) from exc
 
     async def _server_time_ms(self) -> int:
-        """The exchange's time. As urgent as a stop: with a wrong clock nothing that is signed is taken."""
+        """The exchange's time. As urgent as an exit: with a wrong clock nothing that is signed is taken."""
         current_flight.set(None)
-        with priority(Priority.PROTECTION):
+        with priority(Priority.EXIT):
             answer = await getattr(self._template, self.quirks.time_endpoint)({})
         return self.quirks.read_time(answer)
 
