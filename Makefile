@@ -4,6 +4,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := accounts alerts bench desk exchange paper project tests trading conftest.py manage.py
 PRESENT := $(wildcard $(SOURCES))
+# Most of a test of whole programs is waiting for them; 0 runs all in one process.
+WORKERS ?= 2
 
 .PHONY: install run test check replay bench chaos chaos-long one-address conformance help
 .DEFAULT_GOAL := help
@@ -41,7 +43,7 @@ run: install
 	@exec $(BIN)/python -m project.run
 
 test: $(VENV)/.dev-installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 check: $(VENV)/.dev-installed
 	$(BIN)/ruff format --check $(PRESENT)

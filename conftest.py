@@ -31,6 +31,9 @@ os.environ |= {
     "SECRET_KEY": "a key for tests only, long enough to be one",
 }
 django.setup()
+# Whoever runs tests in several processes hands this environment on: a process that finds settings named in it
+# loads them before it has a place of its own.
+del os.environ["DJANGO_SETTINGS_MODULE"]
 
 
 def pytest_unconfigure() -> None:

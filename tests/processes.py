@@ -144,6 +144,7 @@ class Valkey:
 
     def stop(self) -> None:
         """End it; its file stays."""
+        self._port.release()
         if self._process is not None:
             self._process.stop()
 
