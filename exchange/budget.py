@@ -58,6 +58,11 @@ LAST_TURNS_SECONDS = 0.05
 
 MINUTE_MS = 60_000
 
+# The exchange's clock is known to about half a trip: so long after a minute began here the one before may
+# still be counted there, and what it tells so early may be that one's count.
+BOTH_COUNT_MS = 500
+TOLD_EARLY_MS = 2_000
+
 MUST_GO_OUT = frozenset({Priority.EXIT, Priority.PROTECTION, Priority.LOOKUP})
 
 current_priority: ContextVar[Priority | None] = ContextVar("current_priority", default=None)
@@ -94,20 +99,23 @@ def spend_taken() -> bool:
     return is_taken
 
 
-# KEYS: the minute's count, the stop. ARGV: used weight as the exchange told it, then for each kind of request
-# its weight, the limit of its priority (-1: none) and how many. Answers how many of each kind are granted, or
-# {-1, ms to wait}. What the exchange reports counts when it is more than what we know of: another program may
-# share the address.
+# KEYS: the minute's count, the stop, the count of the minute before. ARGV: used weight as the exchange told
+# it, whether the minute before may still be going on there; then for each kind of request its weight, the
+# limit of its priority (-1: none) and how many. Answers how many of each kind are granted, or
+# {-1, ms to wait}. What the exchange reports counts when it is more than we know of: another program may be
+# on the address.
 _TAKE = """
 local stopped = redis.call('PTTL', KEYS[2])
 if stopped > 0 then return {-1, stopped} end
 local before = tonumber(redis.call('GET', KEYS[1]) or '0')
 local used = math.max(before, tonumber(ARGV[1]))
+local older = 0
+if ARGV[2] == '1' then older = tonumber(redis.call('GET', KEYS[3]) or '0') end
 local granted = {}
-for i = 2, #ARGV, 3 do
+for i = 3, #ARGV, 3 do
   local weight, limit, count = tonumber(ARGV[i]), tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
   if weight > 0 and limit >= 0 then
-    count = math.max(0, math.min(count, math.floor((limit - used) / weight)))
+    count = math.max(0, math.min(count, math.floor((limit - used - older) / weight)))
   end
   used = used + count * weight
   granted[#granted + 1] = count
@@ -196,9 +204,9 @@ class RateBudget:
         """Count by this clock, the exchange's as far as known: its minutes are the ones that are counted."""
         self._now_ms = now_ms
 
-    def minute(self) -> int:
-        """The exchange's minute now; an answer's headers are told of the minute its request left in."""
-        return self._now_ms() // MINUTE_MS
+    def departure_ms(self) -> int:
+        """The exchange's time now, for a request that leaves; its answer's headers are told of that time."""
+        return self._now_ms()
 
     async def acquire(self, weight: int, wanted: Priority, *, is_order: bool = False) -> None:
         """Take `weight` from this minute, or raise.
@@ -207,7 +215,8 @@ class RateBudget:
         `VenueUnavailable` (``BUDGET_UNREACHABLE``) for entries and reports when Redis does not answer.
         """
         if not await self.take(1, weight, wanted, is_order=is_order):
-            left_ms = MINUTE_MS - self._now_ms() % MINUTE_MS
+            into_ms = self._now_ms() % MINUTE_MS
+            left_ms = (BOTH_COUNT_MS if into_ms < BOTH_COUNT_MS else MINUTE_MS) - into_ms
             raise Throttled("BUDGET", "held back by the rate budget", left_ms / 1000)
 
     async def take(self, count: int, weight: int, wanted: Priority, *, is_order: bool = True) -> int:
@@ -230,13 +239,23 @@ class RateBudget:
                 return self._uncounted(count)
             raise VenueUnavailable("BUDGET_UNREACHABLE", "the rate budget does not answer") from exc
 
-    def note_headers(self, used_weight: int, minute: int | None = None) -> None:
-        """Keep what the exchange says of a minute, this one when not told; shared with the next `acquire`."""
-        minute = self.minute() if minute is None else minute
-        if minute > self._reported.minute:
-            self._reported = _Reported(used_weight, minute)
-        elif minute == self._reported.minute:
-            self._reported.weight = max(used_weight, self._reported.weight)
+    def note_headers(self, used_weight: int, departed_ms: int | None = None) -> None:
+        """Keep what the exchange told a request that left then, now when not told; shared with the next call.
+
+        Told as the minute began, and no less than the last minute's count, it is the last minute's: taken for
+        this one's, it would hold back a whole minute of lookups.
+        """
+        departed_ms = self._now_ms() if departed_ms is None else departed_ms
+        minute, into_ms = divmod(departed_ms, MINUTE_MS)
+        known = self._reported
+        if minute > known.minute:
+            is_old = (
+                minute == known.minute + 1 and into_ms < TOLD_EARLY_MS and used_weight >= known.weight > 0
+            )
+            if not is_old:
+                self._reported = _Reported(used_weight, minute)
+        elif minute == known.minute:
+            known.weight = max(used_weight, known.weight)
 
     async def note_retry_after(self, seconds: float) -> None:
         """Stop everyone of this address for so long; a shorter stop never replaces a longer one."""
@@ -279,10 +298,12 @@ class RateBudget:
         for ask in batch:
             kinds[ask.weight, ask.limit] += ask.count
         lines = sorted(kinds, key=_urgency)
-        minute = self.minute()
+        minute, into_ms = divmod(self._now_ms(), MINUTE_MS)
         told = self._reported.weight if self._reported.minute == minute else 0
+        both_count = int(into_ms < BOTH_COUNT_MS)
+        keys = f"{self._key}:{minute}", self._stop_key, f"{self._key}:{minute - 1}"
         arguments = [number for kind in lines for number in (*kind, kinds[kind])]
-        answer = await self._eval(_TAKE, 2, f"{self._key}:{minute}", self._stop_key, told, *arguments)
+        answer = await self._eval(_TAKE, len(keys), *keys, told, both_count, *arguments)
         granted = [int(number) for number in answer]
         if granted[0] < 0:
             raise Throttled("STOPPED", "held back by the rate budget", granted[1] / 1000)

@@ -47,7 +47,7 @@ class Flight:
     may_have_left: bool = False
 
 
-departed_in: ContextVar[int | None] = ContextVar("departed_in", default=None)
+departed_at: ContextVar[int | None] = ContextVar("departed_at", default=None)
 
 current_flight: ContextVar[Flight | None] = ContextVar("current_flight", default=None)
 
@@ -125,7 +125,7 @@ class GatedClient:
             if not spend_taken():
                 weight = pool.weights.get(endpoint, UNWEIGHED).of(params)
                 await pool.gate.acquire(weight, wanted, is_order=is_order)
-            departed_in.set(pool.gate.minute())
+            departed_at.set(pool.gate.departure_ms())
         try:
             return await super().fetch2(path, api, method, params, config)  # type: ignore[misc]  # ccxt's own
         except BaseError as exc:
@@ -153,7 +153,7 @@ class GatedClient:
         used = response_headers.get(self.used_weight_header)
         gate = self.pools[pool_of(url)].gate
         if gate is not None and used is not None and used.isdigit():
-            gate.note_headers(int(used), departed_in.get())
+            gate.note_headers(int(used), departed_at.get())
         if method == "POST":
             self.order_rate.note_headers(response_headers)
         return super().on_rest_response(  # type: ignore[misc]  # ccxt's own

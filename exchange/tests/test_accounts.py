@@ -397,14 +397,14 @@ class GrantingRedis:
 
     def eval(self, script: str, numkeys: int, *keys_and_args: Any) -> list[int]:
         self.asked.append(keys_and_args)
-        return list(keys_and_args[5::3])
+        return list(keys_and_args[7::3])
 
 
 class FullRedis(GrantingRedis):
     """Has room for the market table and for nothing else."""
 
     def eval(self, script: str, numkeys: int, *keys_and_args: Any) -> list[int]:
-        return [1] if keys_and_args[3] == 1 else [0]
+        return [1] if keys_and_args[5] == 1 else [0]
 
 
 @pytest.fixture
@@ -432,7 +432,7 @@ async def test_requests_are_counted_by_weight_and_the_venues_own_count_comes_bac
     await counted.fetch_positions()
     await counted.fetch_open_orders(is_conditional=False)
 
-    assert [(asked[3], asked[2]) for asked in granting.asked][-2:] == [(5, 0), (40, 1234)]
+    assert [(asked[5], asked[3]) for asked in granting.asked][-2:] == [(5, 0), (40, 1234)]
 
 
 async def test_a_throttled_answer_stops_the_whole_address(
@@ -502,7 +502,7 @@ async def test_a_chunk_is_taken_at_once_and_its_orders_ask_no_more(
             await factory.for_account(keys, Market.FUTURES).submit_order(entry())
     await factory.close()
 
-    assert [asked[3:] for asked in granting.asked] == [(0, 1680, 50)]
+    assert [asked[5:] for asked in granting.asked] == [(0, 1680, 50)]
 
 
 async def test_a_ban_that_does_not_tell_its_length_is_taken_as_two_minutes(

@@ -152,15 +152,44 @@ async def test_what_the_exchange_counts_counts_for_us(budget: RateBudget) -> Non
     assert await taken(budget, Priority.REPORT) == 2
 
 
-async def test_what_was_told_of_the_last_minute_does_not_count_in_this_one(shared: AsyncRedis) -> None:
-    minute, clock = 60_000, [59_990]
+@pytest.mark.parametrize("departed_ms", [59_990, 60_010])
+async def test_what_was_told_of_the_last_minute_does_not_count_in_this_one(
+    shared: AsyncRedis, departed_ms: int
+) -> None:
+    clock = [59_980]
     budget = RateBudget(shared, "binance", "there", weight_limit_per_minute=LIMIT)
     budget.follow(lambda: clock[0])
-    departed_in = budget.minute()
-    clock[0] = minute + 10
-    budget.note_headers(99, departed_in)
+    budget.note_headers(98, budget.departure_ms())
+    clock[0] = 60_600
+    budget.note_headers(99, departed_ms)
 
     assert await taken(budget, Priority.REPORT) == 40
+
+
+async def test_what_is_told_of_a_new_minute_counts_from_its_beginning(shared: AsyncRedis) -> None:
+    clock = [59_980]
+    budget = RateBudget(shared, "binance", "there", weight_limit_per_minute=LIMIT)
+    budget.follow(lambda: clock[0])
+    budget.note_headers(98, budget.departure_ms())
+    clock[0] = 60_600
+    budget.note_headers(30, 60_010)
+
+    assert await taken(budget, Priority.REPORT) == 10
+
+
+async def test_as_a_minute_begins_the_one_before_counts_too(shared: AsyncRedis) -> None:
+    clock = [59_999]
+    budget = RateBudget(shared, "binance", "there", weight_limit_per_minute=LIMIT)
+    budget.follow(lambda: clock[0])
+    await taken(budget, Priority.PROTECTION)
+    clock[0] = 60_100
+    with pytest.raises(Throttled) as refused:
+        await budget.acquire(6, Priority.EXIT)
+    assert refused.value.retry_after_seconds == 0.4
+    await budget.acquire(5, Priority.EXIT)
+    await budget.acquire(50, Priority.EXIT, is_order=True)
+    clock[0] = 60_500
+    assert await taken(budget, Priority.PROTECTION) == 95 - 55
 
 
 async def test_minutes_are_those_of_the_exchanges_clock(shared: AsyncRedis, redis: Redis) -> None:
@@ -174,7 +203,7 @@ async def test_minutes_are_those_of_the_exchanges_clock(shared: AsyncRedis, redi
     with pytest.raises(Throttled) as refused:
         await twin.acquire(1, Priority.REPORT)
     assert refused.value.retry_after_seconds == 0.001
-    clock[0] = 60_000
+    clock[0] = 60_500
     assert await taken(twin, Priority.REPORT) == 40
 
 
