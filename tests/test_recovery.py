@@ -117,7 +117,7 @@ def test_every_case_has_its_test() -> None:
 @pytest.fixture(autouse=True)
 def flat_afterwards(desk: TradingDesk) -> Iterator[None]:
     """Each test begins with a desk that is fit and holds nothing."""
-    desk.wait_ready()
+    wait_unhalted(desk)
     yield
     desk.exchange.delete("/paper/faults")
     desk.post("/api/bot/emergency-stop", scope="desk", level="FLATTEN", reason="end of a test")
@@ -352,6 +352,7 @@ def test_without_beat_and_watcher_the_stops_at_the_exchange_hold_and_both_take_u
 
 def hold(desk: TradingDesk, coin: str, side: str = "LONG") -> list[dict[str, Any]]:
     """Enter on every account and wait until every position is verified."""
+    wait_unhalted(desk)
     ledger = desk.wait_complete(desk.execute(coin, side))
     assert ledger["counts"] == {"FILLED": ACCOUNTS}, ledger["allocations"]
     return desk.wait_verified(coin, ACCOUNTS)
@@ -391,10 +392,15 @@ def assert_placed_once(desk: TradingDesk, decision_id: str) -> None:
     converge(desk)
 
 
-def is_entered(desk: TradingDesk, coin: str) -> bool:
-    """Have a coin entered once the desk is ready and nothing is halted; whether every account entered."""
+def wait_unhalted(desk: TradingDesk) -> None:
+    """Wait until the desk is ready; whoever could not hear marks has halted entries until its next tick."""
     desk.wait_ready()
     desk.wait_for(lambda: desk.get("/api/bot/emergency-stop")[1]["items"] == [], "entries to be allowed")
+
+
+def is_entered(desk: TradingDesk, coin: str) -> bool:
+    """Have a coin entered once entries are allowed; whether every account entered."""
+    wait_unhalted(desk)
     return bool(desk.wait_complete(desk.execute(coin))["counts"] == {"FILLED": ACCOUNTS})
 
 
