@@ -41,9 +41,7 @@ def measured(stage: Stage, scale: Scale) -> Iterator[list[Figure]]:
     stage.start_stub(LATENCY_MS)
     accounts = rows.fit_accounts(count)
     with Desk(stage, count) as desk:
-        desk.start(workers=scale.workers, queues=("orders", "exits"))
-        desk.committed(accounts, fills=False)
-        rounds = [_one_round(desk, accounts) for _ in range(scale.rounds_or(3))]
+        rounds = [_one_round(desk, accounts, scale.workers) for _ in range(scale.rounds_or(3))]
     known = [seconds for one in rounds for seconds in one.known_seconds]
     complete = middle([one.complete_seconds for one in rounds])
     yield [
@@ -54,7 +52,10 @@ def measured(stage: Stage, scale: Scale) -> Iterator[list[Figure]]:
     ]
 
 
-def _one_round(desk: Desk, accounts: list[Account]) -> Found:
+def _one_round(desk: Desk, accounts: list[Account], workers: int) -> Found:
+    """Workers of its own each: what they would do next is to place a thousand stops."""
+    desk.start(workers=workers, queues=("orders", "exits"))
+    desk.committed(accounts, fills=False)
     rows.clear()
     rows.pause_all_but(accounts)
     rows.publish_mark()
@@ -66,7 +67,7 @@ def _one_round(desk: Desk, accounts: list[Account]) -> Found:
     complete = (rows.wall_clock() - began).total_seconds()
     counts = desk.stub.counts()
     found = _found(counts, complete, len(accounts))
-    desk.wait_until_idle()  # stops and all that the exits worker still does for the positions
+    desk.stop()
     return found
 
 
