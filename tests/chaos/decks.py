@@ -97,21 +97,24 @@ PLACING: tuple[Fault, ...] = (
 """Faults of any placement: entries, exits and stops."""
 
 LOST: Rule = {"kind": "http", "status": 504, "code": -1000, "apply": True, "body": PAGE.format("504")}
-HIDING = tuple(
-    Fault(
-        switch,
-        (
-            {**LOST, "label": "3"},
-            # Nor does the stream tell, or nobody would have to look.
-            {"kind": "hide_event", "event": "ORDER_TRADE_UPDATE", "count": 2, "label": "16"},
-            {"kind": "hide_event", "event": "ALGO_UPDATE", "count": 2, "label": "16"},
-            {"kind": "lookup_not_found", "endpoint": where, "seconds": seconds, "count": 3},
-        ),
-    )
-    for seconds in (2.0, LONGEST_LAG_SECONDS)
-    for switch, where in ((7, LOOKUP), (15, STOP_LOOKUP))
+
+
+def _hidden(switch: int, where: str, seconds: float, count: int) -> Fault:
+    """The answer is lost, the stream silent, and lookups do not find what was placed for so long."""
+    silent = [
+        {"kind": "hide_event", "event": event, "count": 2, "label": "16"}
+        for event in ("ORDER_TRADE_UPDATE", "ALGO_UPDATE")
+    ]
+    lookup = {"kind": "lookup_not_found", "endpoint": where, "seconds": seconds, "count": count}
+    return Fault(switch, ({**LOST, "label": "3"}, *silent, lookup))
+
+
+HIDING: tuple[Fault, ...] = (
+    _hidden(7, LOOKUP, 2.0, 3),
+    _hidden(7, LOOKUP, LONGEST_LAG_SECONDS, 3),
+    # That a list shows a stop and its own lookup does not may stay so.
+    _hidden(15, STOP_LOOKUP, 30.0, 2),
 )
-"""The answer is lost, the stream silent, and lookups do not find what was placed, for up to 4 s."""
 
 FOR_ENTRIES: tuple[Fault, ...] = (
     *PLACING,
