@@ -167,7 +167,9 @@ def missed(size: Size, nemesis: Nemesis, faults: Counts) -> list[str]:
     short = [f"switch {switch}: {count}" for switch, count in sorted(counts.items()) if count < size.hits]
     kinds = {name: nemesis.struck[name] for name in nemesis.kinds}
     rare = [f"{name}: {count}" for name, count in sorted(kinds.items()) if count < size.strikes]
-    return [*([f"orders: {orders}"] if orders < size.orders else []), *short, *rare]
+    few = [f"orders: {orders}"] if orders < size.orders else []
+    few += [f"strikes: {nemesis.struck.total()}"] if nemesis.struck.total() < size.blows else []
+    return [*few, *short, *rare]
 
 
 def resume_halts(desk: TradingDesk) -> None:

@@ -9,7 +9,7 @@ class Size:
 
     `orders` are entries that were sent; `hits` is how often each switch struck, `strikes` how often each kind
     of strike fell; `rest` the seconds between two strikes; `most_seconds` how long a run waits for enough.
-    `paused` are the processes that may be stopped for 45 s.
+    `blows` are strikes of any kind; `paused` are the processes that may be stopped for 45 s.
     """
 
     accounts: int
@@ -17,6 +17,7 @@ class Size:
     lanes: int
     hits: int
     strikes: int
+    blows: int
     rest: tuple[float, float]
     paused: tuple[str, ...]
     most_seconds: float
@@ -31,6 +32,7 @@ SIZES = {
         lanes=4,
         hits=0,
         strikes=0,
+        blows=8,
         rest=(3.0, 7.0),
         paused=("worker_orders",),
         most_seconds=600,
@@ -41,6 +43,7 @@ SIZES = {
         lanes=4,
         hits=20,
         strikes=2,
+        blows=40,
         rest=(4.0, 14.0),
         paused=ALL,
         most_seconds=3_600,
@@ -51,6 +54,7 @@ SIZES = {
         lanes=4,
         hits=20,
         strikes=4,
+        blows=80,
         rest=(4.0, 14.0),
         paused=ALL,
         most_seconds=10_800,

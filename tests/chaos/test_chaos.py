@@ -23,4 +23,5 @@ def test_a_desk_struck_and_lied_to_doubles_loses_and_invents_nothing() -> None:
     assert found == dict.fromkeys(found, 0)
     assert told["orders"] >= 80
     assert sum(sum(times.values()) for times in told["faults"].values()) > 0
-    assert sum(told["strikes"].values()) > 0
+    assert sum(told["strikes"].values()) >= 8
+    assert told["strikes"]["pause 45 s worker_orders"] >= 1
