@@ -22,8 +22,8 @@ from tests.chaos.board import Board
 from tests.chaos.decks import ORDER, STOP, Deck, Faults
 from tests.chaos.nemesis import say
 from tests.trading_desk import MARKS, TradingDesk
-from trading.domain.states import DecisionStatus
-from trading.models import Decision, Position
+from trading.domain.states import DecisionStatus, OrderPurpose, OrderStatus
+from trading.models import Decision, Order, Position
 
 FAULTY_SHARE = 0.12
 """Of the placements of each phase; what is denied or was closed by its stop before is not met."""
@@ -34,6 +34,7 @@ READY_SECONDS = 45.0
 FIT_SHARE = 0.8
 ANSWER_SECONDS = 60.0
 COMPLETE_SECONDS = 45.0
+RESTING_SECONDS = 15.0
 FLAT_SECONDS = 60.0
 WAYS = ("signal", "signal", "target", "target", "stop", "flatten", "hand", "recall")
 
@@ -159,7 +160,7 @@ class Lane(Thread):
 
     def _recall(self, coin: str) -> None:
         """Cancel what rests of the entries; who cancels too late meets the fill."""
-        time.sleep(self._dice.uniform(0.5, 2.0))
+        self._until(lambda: rests(coin), RESTING_SECONDS)
         scope = f"symbol:{coin}/USDT:USDT"
         self._insist("/api/bot/emergency-stop", scope=scope, level="CANCEL_ORDERS", reason="recalled")
         time.sleep(2.0)
@@ -223,6 +224,12 @@ class Lane(Thread):
 def is_complete(decision_id: str) -> bool:
     """Whether every account of a decision has its known end."""
     return Decision.objects.filter(uuid=decision_id, status=DecisionStatus.COMPLETE).exists()
+
+
+def rests(coin: str) -> bool:
+    """Whether an entry of a coin rests in the book."""
+    entries = Order.objects.filter(symbol=f"{coin}/USDT:USDT", purpose=OrderPurpose.ENTRY)
+    return entries.filter(status=OrderStatus.ACKNOWLEDGED).exists()
 
 
 def is_flat(coin: str) -> bool:
