@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import signal
 import subprocess
 import sys
 import traceback
@@ -27,6 +28,7 @@ PLAN = (
 
 PARTS = tuple(dict.fromkeys(part for _, parts in PLAN for part in parts))
 AT_ONCE = 3
+TERMINATED = 128 + signal.SIGTERM
 
 
 def main() -> int:
@@ -39,6 +41,8 @@ def main() -> int:
     parse.add_argument("--database", choices=(SQLITE, POSTGRES), default=SQLITE, help="where the rows are")
     parse.add_argument("--no-streams", action="store_true", help="without a watcher: executions are read")
     told = parse.parse_args()
+    # Told to end, it ends what it started: a termination would leave workers and a database behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     if not told.part:
         return int(any(_at_once() if told.quick else _one_by_one(told.rounds)))
     if told.database == POSTGRES and postgres.binaries() is None:
