@@ -7,12 +7,13 @@ PRESENT := $(wildcard $(SOURCES))
 # Most of a test of whole programs is waiting for them; 0 runs all in one process.
 WORKERS ?= 2
 
-.PHONY: install run test check replay bench chaos chaos-long one-address conformance help
+.PHONY: install run test drills check replay bench chaos chaos-long one-address conformance help
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make run              set up and run the desk with its paper exchange"
 	@echo "make test             set up and pass the tests"
+	@echo "make drills           kill, cut and lie to whole desks for some minutes"
 	@echo "make check            format, lint, types, import contracts, migrations"
 	@echo "make replay DATA=dir  trade recorded candles through the whole desk"
 	@echo "make bench            measure the desk beside the physical floor, a line of JSON a figure"
@@ -43,7 +44,11 @@ run: install
 	@exec $(BIN)/python -m project.run
 
 test: $(VENV)/.dev-installed
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not drill"
+
+# One after another: each is a whole desk, and two of them would wait for each other.
+drills: $(VENV)/.dev-installed
+	$(BIN)/python -m pytest -m drill
 
 check: $(VENV)/.dev-installed
 	$(BIN)/ruff format --check $(PRESENT)

@@ -26,7 +26,7 @@ from tests.trading_desk import TradingDesk
 from trading.domain.states import OrderStatus
 from trading.models import Decision, Order, Position
 
-pytestmark = [pytest.mark.whole_system, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.whole_system, pytest.mark.drill, pytest.mark.timeout(240)]
 
 HERE = "tests/test_recovery.py"
 PROGRAMS = "tests/test_programs.py"

@@ -9,7 +9,7 @@ from tests.trading_desk import TradingDesk
 from trading.domain.states import OrderStatus
 from trading.models import Decision, Order
 
-pytestmark = [pytest.mark.whole_system, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.whole_system, pytest.mark.drill, pytest.mark.timeout(240)]
 
 ACCOUNTS, CANARIES = 6, 2
 SLOW = {"kind": "delay", "endpoint": "POST /fapi/v1/*", "count": 0, "seconds": 0.6}

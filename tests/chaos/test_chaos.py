@@ -13,6 +13,7 @@ SEED = os.environ.get("CHAOS_SEED", "1")
 
 
 @pytest.mark.whole_system
+@pytest.mark.drill
 @pytest.mark.timeout(900)
 def test_a_desk_struck_and_lied_to_doubles_loses_and_invents_nothing() -> None:
     words = [sys.executable, "-m", "tests.chaos", "--size", "short", "--seed", SEED]

@@ -18,7 +18,7 @@ from tests.chaos.sabotage import ABSENCE, CLAIM, LOOKUP, SWEEPER
 from tests.trading_desk import MARKS, TradingDesk
 from trading.models import Allocation, Order, Signal
 
-pytestmark = [pytest.mark.whole_system, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.whole_system, pytest.mark.drill, pytest.mark.timeout(300)]
 
 ACCOUNTS = 10
 PLACE = "POST /fapi/v1/order"

@@ -41,7 +41,12 @@ from trading.tests.services.holding import look_after
 from trading.tests.services.journey import WEATHER, a_signal, fit_accounts, now
 from trading.tests.services.test_flatten_budget import exchange_of
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("redis"), pytest.mark.timeout(1800)]
+pytestmark = [
+    pytest.mark.django_db,
+    pytest.mark.drill,
+    pytest.mark.usefixtures("redis"),
+    pytest.mark.timeout(1800),
+]
 
 ACCOUNTS = int(os.environ.get("ONE_ADDRESS_ACCOUNTS", "100"))
 ROOM = ACCOUNTS * 24 // 10
