@@ -20,7 +20,7 @@ from django.db.models import QuerySet
 from project.celery import app
 from tests.broker_proxy import BrokerProxy
 from tests.locked_database import database_away
-from tests.processes import Valkey
+from tests.processes import Process, Valkey
 from tests.proofs import missing_proofs
 from tests.trading_desk import TradingDesk
 from trading.domain.states import OrderStatus
@@ -83,6 +83,7 @@ SEED = 20_261_120
 VISIBILITY_SECONDS = 5
 SLOW = {"kind": "delay", "endpoint": "POST /fapi/v1/*", "count": 0, "seconds": 0.6}
 RESTART_SECONDS = 2.0
+POP_SECONDS = 1.5
 PATIENCE_SECONDS = 75.0
 """A lease of 20 s, the absence rule of 10 s, a sweep of 5 s, and a restart on a busy machine."""
 
@@ -163,7 +164,7 @@ def test_workers_killed_at_any_moment_of_a_decision_lose_and_double_nothing(desk
 def test_a_broker_that_comes_back_empty_costs_time_and_nothing_else(desk: TradingDesk) -> None:
     hold(desk, "BNB")
     valkey, worker = desk.programs.valkey, desk.programs.process("worker_orders")
-    worker.pause()
+    stand_still(worker)
     lost = desk.execute("ADA", "SHORT")  # its bell waits in a queue that will be forgotten
     valkey.kill()
     valkey.forget()
@@ -235,13 +236,15 @@ def test_a_worker_told_to_end_finishes_its_orders_first(
 
 def test_a_broker_killed_and_back_with_its_file_has_kept_the_message(desk: TradingDesk) -> None:
     valkey, worker = desk.programs.valkey, desk.programs.process("worker_orders")
-    worker.pause()
-    decision_id = desk.execute("AAVE")
-    (message,) = waiting(desk, "decide")
-    valkey.kill()
-    valkey.start()
-    assert waiting(desk, "decide") == [message]
-    worker.resume()
+    stand_still(worker)
+    try:
+        decision_id = desk.execute("AAVE")
+        (message,) = waiting(desk, "decide")
+        valkey.kill()
+        valkey.start()
+        assert waiting(desk, "decide") == [message]
+    finally:
+        worker.resume()
     assert_placed_once(desk, decision_id)
 
 
@@ -258,12 +261,14 @@ def test_a_message_sent_twice_under_one_id_is_one_placement_an_account(
     desk: TradingDesk, line: BrokerProxy
 ) -> None:
     worker = desk.programs.process("worker_orders")
-    worker.pause()
-    line.lose_the_reply_to("trading.tasks.decide")
-    decision_id = desk.execute("INJ")
-    first, second = waiting(desk, "decide")
-    assert (first, line.lost_replies) == (second, 1)
-    worker.resume()
+    stand_still(worker)
+    try:
+        line.lose_the_reply_to("trading.tasks.decide")
+        decision_id = desk.execute("INJ")
+        first, second = waiting(desk, "decide")
+        assert (first, line.lost_replies) == (second, 1)
+    finally:
+        worker.resume()
     assert_placed_once(desk, decision_id)
 
 
@@ -305,7 +310,7 @@ def test_a_countdown_longer_than_the_visibility_timeout_runs_often_and_places_on
 ) -> None:
     orders, sweeper = desk.programs.process("worker_orders"), desk.programs.process("worker_monitor")
     sweeper.pause()  # nobody else shall ring
-    orders.pause()
+    stand_still(orders)
     decision_id = desk.execute("ETC")
     with desk.programs.valkey.client() as broker:
         broker.delete("desk:orders")
@@ -402,6 +407,15 @@ def is_entered(desk: TradingDesk, coin: str) -> bool:
     """Have a coin entered once entries are allowed; whether every account entered."""
     wait_unhalted(desk)
     return bool(desk.wait_complete(desk.execute(coin))["counts"] == {"FILLED": ACCOUNTS})
+
+
+def stand_still(worker: Process) -> None:
+    """Pause a worker so that it takes nothing any more: the pop it waits for ends at the broker in a second.
+
+    Paused with a pop open, it would be handed the next message and do nothing with it.
+    """
+    worker.pause()
+    time.sleep(POP_SECONDS)
 
 
 def waiting(desk: TradingDesk, task: str) -> list[str]:
