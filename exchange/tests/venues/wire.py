@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -55,7 +56,7 @@ Body = Any | Callable[[Asked], Any]
 
 
 @dataclass
-class WireExchange:
+class WireExchange(ABC):
     """Answers by method and path; what `refused` refuses never reaches them. Its clock is the machine's."""
 
     answers: dict[str, tuple[Body, int]] = field(default_factory=dict)
@@ -100,12 +101,13 @@ class WireExchange:
         written = body if isinstance(body, str) else json.dumps(body)
         return web.Response(text=written, status=status, content_type="application/json")
 
+    @abstractmethod
     def refused(self, asked: Asked, target: str) -> tuple[Any, int] | None:
         """What the venue answers to a request that is wrongly signed or too late; None when it is well."""
-        raise NotImplementedError
 
+    @abstractmethod
     def no_such_path(self) -> Any:
-        raise NotImplementedError
+        """What the venue answers where it serves nothing."""
 
 
 DROP = object()
