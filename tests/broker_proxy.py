@@ -14,7 +14,7 @@ MESSAGE_ID = re.compile(rb'"id": ?"([0-9a-f-]{36})"')
 PUSH, POP = b"LPUSH", b"BRPOP"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Line:
     """One connection and the broker's end of it. A deaf line stays open and carries nothing."""
 
@@ -24,11 +24,16 @@ class Line:
     asked: bytes = b""
     is_reply_lost: bool = False
 
-    def close(self) -> None:
-        """Hang up on both."""
+    def hang_up(self) -> None:
+        """On both; whoever reads from either is told."""
         for end in (self.client, self.broker):
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Let go of both, once nobody reads from them."""
+        self.client.close()
+        self.broker.close()
 
 
 @dataclass(slots=True)
@@ -53,19 +58,25 @@ class BrokerProxy:
         self.url = urlunsplit(parts._replace(netloc=f"{parts.netloc.rpartition(':')[0]}:{port}"))
         self.delivered: Counter[str] = Counter()
         self.lost_replies = 0
-        self._lines: list[Line] = []
+        self._lines: dict[Line, Thread] = {}
         self._lock = Lock()
         self._on_push: Trap | None = None
         self._on_pop: Trap | None = None
         self._unanswered: bytes | None = None
-        Thread(target=self._accept, daemon=True).start()
+        self._accepting = Thread(target=self._accept, daemon=True)
+        self._accepting.start()
 
     def close(self) -> None:
         """Hang up on everybody."""
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._accepting.join()
         self._listener.close()
         with self._lock:
-            for line in self._lines:
-                line.close()
+            lines = dict(self._lines)
+        for line, carrying in lines.items():
+            line.hang_up()
+            carrying.join()
 
     def black_hole(self) -> None:
         """Every connection there is carries nothing any more and nobody is told; new ones are well."""
@@ -97,16 +108,26 @@ class BrokerProxy:
                 client.close()
                 continue
             line.broker.settimeout(None)
+            carrying = Thread(target=self._carry, args=(line,), daemon=True)
             with self._lock:
-                self._lines.append(line)
-            for pump in (self._carry_there, self._carry_back):
-                Thread(target=self._pump, args=(pump, line), daemon=True).start()
+                self._lines[line] = carrying
+            carrying.start()
+
+    def _carry(self, line: Line) -> None:
+        """Both ways until either ends."""
+        back = Thread(target=self._pump, args=(self._carry_back, line), daemon=True)
+        back.start()
+        self._pump(self._carry_there, line)
+        back.join()
+        with self._lock:
+            del self._lines[line]
+        line.close()
 
     def _pump(self, carry: Callable[[Line], bool], line: Line) -> None:
         with suppress(OSError):
             while carry(line):
                 pass
-        line.close()
+        line.hang_up()
 
     def _carry_there(self, line: Line) -> bool:
         data = line.client.recv(CHUNK)
