@@ -15,6 +15,7 @@ from threading import Event, Thread
 from django.db import connection
 
 from tests.chaos.decks import Deck
+from tests.chaos.figures import sent_entries
 from tests.chaos.ground import Ground
 from tests.chaos.proxy import Proxy
 from tests.chaos.sizes import Size
@@ -32,6 +33,10 @@ FIRST = "pause 45 s worker_orders"
 """Every run has a sender that wakes too late."""
 
 AIM_SECONDS = 6.0
+CROWDED_SHARE = 0.5
+"""Of the strikes fall on whatever the one before left; the others wait for a desk that trades again."""
+
+TRADES_AGAIN_SECONDS = 60.0
 
 Strike = tuple[str, Callable[[], None]]
 
@@ -50,6 +55,8 @@ class Nemesis(Thread):
         self._dice = random.Random(f"nemesis {seed}")
         self._rest = size.rest
         self._pausable = size.paused
+        self._entries_between = size.orders // size.blows
+        self._entries_seen = 0
         self._ended = Event()
         self._paused: dict[str, float] = {}
         self._strikes = self._all_strikes()
@@ -65,6 +72,8 @@ class Nemesis(Thread):
         first: Strike | None = next(one for one in self._strikes if one[0] == FIRST)
         while not self._ended.wait(self._dice.uniform(*self._rest)):
             self._resume_due()
+            if self._dice.random() >= CROWDED_SHARE:
+                self._let_it_trade()
             name, strike = first or self._deck.deal()
             first = None
             say(f"nemesis: {name}")
@@ -168,6 +177,17 @@ class Nemesis(Thread):
             time.sleep(0.003)
         if self._dice.random() < 0.5:
             self._wait(self._dice.uniform(0.0, 0.4))
+
+    def _let_it_trade(self) -> None:
+        """Until entries have left since the last time: a desk that never gets up has nothing to lose.
+
+        However slow the machine is, so much trade falls between strikes.
+        """
+        until = time.monotonic() + TRADES_AGAIN_SECONDS
+        enough = self._entries_seen + self._entries_between
+        while not self._ended.is_set() and time.monotonic() < until and sent_entries() < enough:
+            self._wait(0.5)
+        self._entries_seen = sent_entries()
 
     def _wait(self, seconds: float) -> None:
         """As long as that, also when the end is asked for: a strike is finished."""

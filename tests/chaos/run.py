@@ -8,12 +8,10 @@ import shutil
 import signal
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from threading import Event
-from typing import Any
 
 from django.db import OperationalError
 from django.utils import timezone
@@ -21,7 +19,7 @@ from django.utils import timezone
 from accounts.services.gateways import close_gateways
 from tests.chaos import decks, oracle
 from tests.chaos.board import Board, Counts
-from tests.chaos.decks import ORDER, STOP
+from tests.chaos.figures import of_exchange, of_rows, sent_entries
 from tests.chaos.ground import Ground
 from tests.chaos.lanes import Lane, Streets
 from tests.chaos.nemesis import Nemesis, say
@@ -30,8 +28,8 @@ from tests.chaos.sizes import Size
 from tests.processes import ROOT
 from tests.running_desk import Desk
 from tests.trading_desk import MARKS, WEATHER, TradingDesk
-from trading.domain.states import OPEN, TERMINAL, OrderPurpose, OrderStatus
-from trading.models import Allocation, Decision, Halt, Order, Position
+from trading.domain.states import OPEN, TERMINAL, OrderStatus
+from trading.models import Decision, Halt, Order, Position
 from trading.services import preparing
 
 COPIES = {"worker_orders": 2, "worker_exits": 2}
@@ -55,7 +53,7 @@ def play(ground: Ground, size: Size, seed: int) -> int:
         go_on(desk, board, size, nemesis, lanes)
         faults = board.counts()
         struck = {"faults": faults, "placements_met_by_a_fault": board.struck_placements()}
-        figures = of_exchange(ground)
+        figures = of_exchange(ground.exchange)
         verdict = heal_and_judge(desk, ground)
         summary = {
             "seed": seed,
@@ -233,33 +231,3 @@ def wait(true: Callable[[], bool], seconds: float = HEAL_SECONDS) -> None:
             if true():
                 return
         time.sleep(1.0)
-
-
-# ── figures ──────────────────────────────────────────────────────────────────
-
-
-def sent_entries() -> int:
-    """Entry orders that left, or were about to."""
-    return Order.objects.filter(purpose=OrderPurpose.ENTRY, submitted_at__isnull=False).count()
-
-
-def of_rows() -> dict[str, Any]:
-    """What the rows say of the run."""
-    outcomes = Counter(
-        f"{outcome} {code}".strip() for outcome, code in Allocation.objects.values_list("outcome", "code")
-    )
-    return {
-        "decisions": Decision.objects.exclude(status="NONE").count(),
-        "orders": sent_entries(),
-        "all_orders": Order.objects.count(),
-        "outcomes": dict(sorted(outcomes.items())),
-        "closed": dict(Counter(Position.objects.values_list("close_reason", flat=True))),
-    }
-
-
-def of_exchange(ground: Ground) -> dict[str, Any]:
-    """What the exchange counted: placements asked for, and requests it refused as too old or ahead."""
-    status = ground.exchange.get("/paper/status")
-    asked = status["requests_by_endpoint"]
-    late = {f"{endpoint} -1021": status["refusals"].get(f"{endpoint} -1021", 0) for endpoint in (ORDER, STOP)}
-    return {"placements": asked.get(ORDER, 0) + asked.get(STOP, 0), "refused_by_their_timestamp": late}
