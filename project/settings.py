@@ -265,6 +265,7 @@ UNFOLD = {
 BROKER_VISIBILITY_SECONDS = env.env_int("BROKER_VISIBILITY_SECONDS", 300, low=5, high=3600)
 QUEUES = ("orders", "exits", "monitor", "default")
 CELERY_BROKER_URL = REDIS_URL
+CELERY_BROKER_TRANSPORT = "project.broker:Transport"
 CELERY_BROKER_TRANSPORT_OPTIONS = {
     "visibility_timeout": BROKER_VISIBILITY_SECONDS,  # the worst redelivery; the same in every process
     "unacked_restore_interval": min(5, BROKER_VISIBILITY_SECONDS / 5),
@@ -279,6 +280,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "client_name": "desk",
 }
 CELERY_IMPORTS = ("project.worker",)
+CELERY_WORKER_CONSUMER = "project.consumer:Consumer"
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
 CELERY_TASK_ACKS_LATE = True

@@ -25,6 +25,13 @@ EVERY_SECONDS = 2
 BEGUN = settings.VAR_DIR / "poisoned"
 """Where the poison of `odd_desks` writes that it was taken."""
 
+BUSY = settings.VAR_DIR / "busy"
+"""Where its busy task writes what it was taken for."""
+
+BUSY_SECONDS = 4.0
+BACK_SECONDS = 6.0
+"""A try each half second, and what a machine with much to do adds."""
+
 
 def leaders(*beats: Process) -> list[int]:
     return [beat.pid for beat in beats if '"beat leads"' in beat.output and beat.is_running]
@@ -47,6 +54,36 @@ def test_a_worker_outlives_an_empty_broker_is_replaced_when_killed_and_ends_when
     assert heartbeat.worker_key("exits", worker.pid) != first
     worker.tell(signal.SIGTERM)
     assert worker.wait_ended(9) == 0
+
+
+@pytest.mark.drill
+@pytest.mark.parametrize(
+    ("at_once", "away_seconds"), [(3, 1.0), (8, 13.0)], ids=["while it waits for more", "with its hands full"]
+)
+def test_a_worker_whose_broker_dies_while_it_is_busy_takes_messages_again_within_seconds(
+    programs: Desk, redis: Redis, at_once: int, away_seconds: float
+) -> None:
+    BUSY.unlink(missing_ok=True)
+    worker = programs.changed("odd", "worker_orders", project="tests.odd_desks.busy")
+    worker.start()
+    wait_until(lambda: bool(redis.exists(heartbeat.worker_key("orders", worker.pid))), "the worker to live")
+    for row in range(at_once):
+        app.send_task("tests.busy", ([row], BUSY_SECONDS), queue="orders")
+    wait_until(lambda: len(taken()) == at_once, "every message to be taken")
+    programs.valkey.kill()
+    time.sleep(away_seconds)
+    programs.valkey.start()
+    app.send_task("tests.busy", ([100], 0.0), queue="orders")
+    wait_until(lambda: "100" in taken(), "a message to be taken again", BACK_SECONDS)
+    time.sleep(BUSY_SECONDS)  # what was taken before ends, and is acknowledged to a line that is gone
+    app.send_task("tests.busy", ([101], 0.0), queue="orders")
+    wait_until(lambda: "101" in taken(), "one more message to be taken", BACK_SECONDS)
+    assert worker.is_running
+    assert "Unrecoverable error" not in worker.output
+
+
+def taken() -> list[str]:
+    return BUSY.read_text().split() if BUSY.exists() else []
 
 
 def test_of_two_beats_one_sends_and_the_other_takes_over_without_repeating(
