@@ -1,7 +1,8 @@
 """One decision, a tenth of whose answers are lost: every other one of those orders is at the exchange.
 
 How long until what was taken is known, and until every share of the ledger is decided, what never was there
-included. Beside the workers that send there is one that looks up, and a sweep every five seconds.
+included. Beside the workers that send there is one that protects what filled, one that looks up, and a sweep
+every five seconds.
 """
 
 from collections.abc import Iterator
@@ -54,7 +55,7 @@ def measured(stage: Stage, scale: Scale) -> Iterator[list[Figure]]:
 
 def _one_round(desk: Desk, accounts: list[Account], workers: int) -> Found:
     """Workers of its own each: what they would do next is to place a thousand stops."""
-    desk.start(workers=workers, queues=("orders", "exits"))
+    desk.start(workers=workers, queues=("orders", "exits", "lookups"))
     desk.committed(accounts, fills=False)
     rows.clear()
     rows.pause_all_but(accounts)

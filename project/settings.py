@@ -263,7 +263,7 @@ UNFOLD = {
 
 # ── Celery: reasons in docs/adr/0001 ─────────────────────────────────────────
 BROKER_VISIBILITY_SECONDS = env.env_int("BROKER_VISIBILITY_SECONDS", 300, low=5, high=3600)
-QUEUES = ("orders", "exits", "monitor", "default")
+QUEUES = ("orders", "exits", "lookups", "monitor", "default")
 CELERY_BROKER_URL = REDIS_URL
 CELERY_BROKER_TRANSPORT = "project.broker:Transport"
 CELERY_BROKER_TRANSPORT_OPTIONS = {
@@ -304,8 +304,8 @@ CELERY_TASK_ROUTES = {
     "trading.tasks.submit_exits": {"queue": "exits"},
     "trading.tasks.attend_positions": {"queue": "exits"},
     "trading.tasks.cancel_orders": {"queue": "exits"},
-    "trading.tasks.resolve_orders": {"queue": "exits"},
-    "trading.tasks.refresh_orders": {"queue": "exits"},
+    "trading.tasks.resolve_orders": {"queue": "lookups"},
+    "trading.tasks.refresh_orders": {"queue": "lookups"},
     "trading.tasks.submit_entries": {"queue": "orders"},
     "trading.tasks.offer_allocations": {"queue": "orders"},
     "trading.tasks.decide": {"queue": "orders"},

@@ -23,7 +23,7 @@ WORKERS = ("worker_orders", "worker_exits", "worker_monitor")
 QUEUES = {
     "worker_orders": ("orders",),
     "worker_exits": ("exits",),
-    "worker_monitor": ("monitor", "default"),
+    "worker_monitor": ("lookups", "monitor", "default"),
 }
 
 

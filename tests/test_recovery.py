@@ -453,7 +453,7 @@ def again(decision_id: str) -> None:
         ring("submit_entries", "orders", list(orders.values_list("pk", flat=True)))
         ring("attend_positions", "exits", list(positions.values_list("pk", flat=True)))
         ring("submit_exits", "exits", list(stops.values_list("pk", flat=True)))
-        ring("resolve_orders", "exits", list(orders.values_list("pk", flat=True)))
+        ring("resolve_orders", "lookups", list(orders.values_list("pk", flat=True)))
 
 
 def ring(task: str, queue: str, ids: list[int], countdown: float | None = None) -> str:

@@ -33,8 +33,8 @@ log = structlog.get_logger(__name__)
 
 CHUNK = 50
 EXIT_CHUNK = 25
+LOOKUP_CHUNK = 25
 ROUNDS = 6
-RESOLVE_COUNTDOWN_SECONDS = 0.5
 UNREAD_COUNTDOWN_SECONDS = 1.5
 """A stream tells an execution within milliseconds; whoever has not heard of one by then reads it."""
 
@@ -130,7 +130,8 @@ def cancel_orders(order_ids: list[int]) -> None:
 def resolve_orders(order_ids: list[int]) -> None:
     """Look up what is unclear."""
     now = settings.CLOCK.now()
-    ring(execution.resolve(order_ids, now).add(execution.refresh(order_ids, now)))
+    # In this order: what a look finds is read once.
+    ring(execution.refresh(order_ids, now).add(execution.resolve(order_ids, now)))
 
 
 @shared_task
@@ -178,8 +179,10 @@ def ring(bells: Bells) -> None:
     _ring(cancel_orders, bells.cancel, "exits", EXIT_CHUNK)
     _ring(submit_entries, bells.entries, "orders", CHUNK)
     _ring(offer_allocations, bells.allocations, "orders", CHUNK)
-    _ring(resolve_orders, bells.resolve, "exits", EXIT_CHUNK, countdown=RESOLVE_COUNTDOWN_SECONDS)
-    _ring(refresh_orders, bells.unread, "exits", EXIT_CHUNK, countdown=UNREAD_COUNTDOWN_SECONDS)
+    for chunk in _chunks(bells.resolve, LOOKUP_CHUNK):
+        wait = execution.seconds_until_look(chunk)
+        _ring(resolve_orders, chunk, "lookups", LOOKUP_CHUNK, countdown=wait)
+    _ring(refresh_orders, bells.unread, "lookups", LOOKUP_CHUNK, countdown=UNREAD_COUNTDOWN_SECONDS)
     _ring(decide, bells.decisions, "orders", CHUNK)
 
 

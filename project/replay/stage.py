@@ -15,7 +15,7 @@ from project import valkey
 from project.env import machine_environment
 from project.supervisor import Child, Screen, Supervisor
 
-WORKERS = ("orders", "exits", "monitor,default")
+WORKERS = ("orders", "exits", "lookups,monitor,default")
 """One worker process for each of these sets of queues, as in the Procfile."""
 
 PAPER_SEED = 7

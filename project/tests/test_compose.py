@@ -9,7 +9,8 @@ import yaml
 from tests.processes import ROOT
 
 OURS = {
-    "migrate", "web", "worker_orders", "worker_exits", "worker_monitor", "worker_default",
+    "migrate", "web", "worker_orders", "worker_exits", "worker_lookups", "worker_monitor",
+    "worker_default",
     "beat", "beat_standby", "watcher", "watcher_standby", "flower", "paper",
 }  # fmt: skip
 
@@ -78,6 +79,7 @@ def test_every_queue_has_a_worker(services: dict[str, Any]) -> None:
     assert {command[command.index("-Q") + 1] for command in commands} == {
         "orders",
         "exits",
+        "lookups",
         "monitor",
         "default",
     }

@@ -18,7 +18,8 @@ def test_ready_names_what_is_missing(client: Client, redis: Redis) -> None:
     assert checks["database"] == {"ok": True}
     assert checks["broker"] == {"ok": True}
     assert {name for name, check in checks.items() if not check["ok"]} == {
-        "beat", "watcher", "marks", "worker_orders", "worker_exits", "worker_monitor", "worker_default",
+        "beat", "watcher", "marks", "worker_orders", "worker_exits", "worker_lookups",
+        "worker_monitor", "worker_default",
     }  # fmt: skip
 
 

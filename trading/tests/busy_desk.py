@@ -16,7 +16,7 @@ from trading.domain.states import AllocationOutcome, CloseReason, PositionStatus
 from trading.models import Decision, EquitySnapshot, Fill, Position, PositionEvent, SignalSource
 from trading.tests import rows
 
-QUEUES = ("orders", "exits", "monitor", "default")
+QUEUES = ("orders", "exits", "lookups", "monitor", "default")
 PLAN = exit_plan.ExitPlan(
     policy=exit_plan.ExitPolicy.ADAPTIVE,
     is_long=True,

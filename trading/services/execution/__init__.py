@@ -11,7 +11,7 @@ Entry, exit, stop, flatten and manual close all pass here; nothing else may plac
 
 from trading.services.execution.cancelling import cancel, cancel_leftovers
 from trading.services.execution.recording import Reported, apply_report, apply_reports
-from trading.services.execution.resolving import refresh, resolve
+from trading.services.execution.resolving import refresh, resolve, seconds_until_look
 from trading.services.execution.sending import submit
 
 __all__ = [
@@ -22,5 +22,6 @@ __all__ = [
     "cancel_leftovers",
     "refresh",
     "resolve",
+    "seconds_until_look",
     "submit",
 ]

@@ -46,8 +46,11 @@ def count_look(order: Order, wait: timedelta) -> bool:
     """Count a look that found nothing; False when the row moved or another look was counted meanwhile."""
     wall = timezone.now()
     looks, first = min(order.looks + 1, COUNTED_LOOKS), order.first_look_at or wall
+    due = wall + wait
+    if wall < first + SPAN:  # the look that may prove it is not put off
+        due = min(due, first + SPAN)
     counted = Order.objects.filter(pk=order.pk, status=OrderStatus.UNKNOWN, looks=order.looks).update(
-        looks=looks, first_look_at=first, due_at=wall + wait
+        looks=looks, first_look_at=first, due_at=due
     )
     order.looks, order.first_look_at = looks, first
     return bool(counted)

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 
 import structlog
 from django.db import transaction
+from django.db.models import Min, Q
 from django.utils import timezone
 
 from accounts.services.gateways import gateway_for
@@ -49,11 +50,30 @@ def resolve(order_ids: Sequence[int], now: datetime) -> Bells:
     Order.objects.filter(pk__in=order_ids, status=OrderStatus.SUBMITTED, lease_until__lt=wall).update(
         status=OrderStatus.UNKNOWN, code="SENDER_GONE", unknown_since=wall, lease_until=None
     )
-    unknown = _rows(order_ids, frozenset({OrderStatus.UNKNOWN}))
-    ripe = [order for order in unknown if order.due_at is None or order.due_at <= wall]
-    bells = _look_at(ripe, now)
-    bells.resolve.extend(order.pk for order in unknown if order not in ripe)
+    bells = _look_at(hold_ripe(order_ids, wall), now)
+    waiting = Order.objects.filter(pk__in=order_ids, status=OrderStatus.UNKNOWN, due_at__gt=wall)
+    bells.resolve.extend(pk for pk in waiting.values_list("pk", flat=True) if pk not in bells.resolve)
     return bells
+
+
+def seconds_until_look(order_ids: Sequence[int]) -> float:
+    """How long until the first of these orders may be looked at again."""
+    first = Order.objects.filter(pk__in=order_ids).aggregate(first=Min("due_at"))["first"]
+    return max(0.0, (first - timezone.now()).total_seconds()) if first is not None else 0.0
+
+
+def hold_ripe(order_ids: Sequence[int], wall: datetime) -> list[Order]:
+    """Unclear orders whose wait is over, held for as long as a look takes.
+
+    Rung by the sweep and by the last look, two workers would ask for the same order at once: twice the
+    weight of a minute that exits need as well.
+    """
+    is_ripe = Q(due_at__isnull=True) | Q(due_at__lte=wall)
+    with transaction.atomic():
+        rows = Order.objects.filter(is_ripe, pk__in=order_ids, status=OrderStatus.UNKNOWN).order_by("pk")
+        held = list(rows.select_for_update().values_list("pk", flat=True))
+        Order.objects.filter(pk__in=held).update(due_at=wall + timedelta(seconds=LOOK_SECONDS))
+    return _rows(held, frozenset({OrderStatus.UNKNOWN}))
 
 
 def refresh(order_ids: Sequence[int], now: datetime) -> Bells:

@@ -243,6 +243,34 @@ def test_a_look_that_failed_is_no_look(paper_exchange: PaperExchange) -> None:
     assert (order.status, order.looks) == (OrderStatus.UNKNOWN, 0)
 
 
+def test_what_one_worker_looks_up_another_waits_for(paper_exchange: PaperExchange) -> None:
+    order = an_entry()
+    paper_exchange.add_fault(kind="close_socket", endpoint=PLACE, account=order.account.name)
+    send(order)
+    Order.objects.filter(pk=order.pk).update(due_at=None)
+    (held,) = resolving.hold_ripe([order.pk], timezone.now())
+    bells = execution.resolve([order.pk], now())
+    order.refresh_from_db()
+    assert held.pk == order.pk
+    assert (order.status, order.looks, bells.resolve) == (OrderStatus.UNKNOWN, 0, [order.pk])
+    assert 10 < execution.seconds_until_look([order.pk]) <= resolving.LOOK_SECONDS, (
+        "a look that died is made again"
+    )
+
+
+def test_the_look_that_may_prove_absence_is_not_put_off_for_longer_than_its_ten_seconds(
+    paper_exchange: PaperExchange,
+) -> None:
+    order = an_entry()
+    paper_exchange.add_fault(kind="close_socket", endpoint=PLACE, account=order.account.name, apply=False)
+    send(order)
+    for _ in range(4):
+        look_up(order)
+    grow_older(order, timedelta(seconds=7))
+    look_up(order)
+    assert 2 < execution.seconds_until_look([order.pk]) <= 3
+
+
 def test_an_order_the_lookup_does_not_show_yet_is_found_later(paper_exchange: PaperExchange) -> None:
     order = an_entry()
     name = order.account.name
