@@ -21,6 +21,8 @@ Rule = dict[str, Any]
 Card = TypeVar("Card")
 ONCE: Mapping[int, int] = MappingProxyType({})
 HIDDEN_OFTEN: Mapping[int, int] = MappingProxyType({7: 3, 15: 3})
+ENTRIES_OFTEN: Mapping[int, int] = MappingProxyType({7: 3, 10: 2})
+"""Only an entry can be filled in part, everything else has further occasions."""
 
 
 class Deck(Generic[Card]):

@@ -30,8 +30,9 @@ FAULTY_SHARE = 0.12
 
 SLOW_SHARE = 0.4
 SLOW_SECONDS = (0.2, 0.7)
-READY_SECONDS = 45.0
+READY_SECONDS = 90.0
 FIT_SHARE = 0.8
+ENOUGH_SHARE = 0.5
 ANSWER_SECONDS = 60.0
 COMPLETE_SECONDS = 45.0
 RESTING_SECONDS = 15.0
@@ -57,18 +58,40 @@ class Streets:
             self._free.append((coin, "SHORT" if side == "LONG" else "LONG"))
 
 
+class Ways:
+    """How positions come to their ends: dealt to all lanes from one deck, so that a short run had each."""
+
+    def __init__(self, dice: random.Random) -> None:
+        self._deck = Deck(WAYS, dice)
+        self._again: list[str] = []
+        self._lock = Lock()
+
+    def deal(self) -> str:
+        """The next one; first those that were given back."""
+        with self._lock:
+            return self._again.pop() if self._again else self._deck.deal()
+
+    def give_back(self, way: str) -> None:
+        """Nobody entered: somebody else goes this way."""
+        with self._lock:
+            self._again.append(way)
+
+
 class Lane(Thread):
     """One decision at a time, until told to end."""
 
-    def __init__(self, number: int, desk: TradingDesk, board: Board, streets: Streets, seed: int) -> None:
+    def __init__(
+        self, number: int, desk: TradingDesk, board: Board, streets: Streets, ways: Ways, seed: int
+    ) -> None:
         super().__init__(daemon=True, name=f"lane {number}")
         self.failure = ""
         self._desk = desk
         self._board = board
         self._streets = streets
+        self._ways = ways
         self._dice = random.Random(f"lane {number} {seed}")
         self._ended = Event()
-        self._entries = Faults(decks.FOR_ENTRIES, self._dice, decks.HIDDEN_OFTEN)
+        self._entries = Faults(decks.FOR_ENTRIES, self._dice, decks.ENTRIES_OFTEN)
         self._exits = Faults(decks.FOR_EXITS, self._dice, decks.HIDDEN_OFTEN)
         self._stops = Faults(decks.FOR_STOPS, self._dice, decks.HIDDEN_OFTEN)
         self._triggers = Faults(decks.AT_TRIGGERS, self._dice)
@@ -76,7 +99,6 @@ class Lane(Thread):
         self._recalls = Faults(decks.AT_RECALLS, self._dice)
         self._streams = Faults(decks.OF_STREAMS, self._dice)
         self._settings = Faults(decks.OF_SETTINGS, self._dice)
-        self._ways = Deck(WAYS, self._dice)
 
     def run(self) -> None:
         """Live decisions; an observer that fails ends its lane and says why."""
@@ -101,17 +123,25 @@ class Lane(Thread):
         self._until(self._may_enter, READY_SECONDS)
         self._arm_before(coin, way)
         decision_id = self._ask(coin, side)
-        if decision_id is None:
-            return
-        if way == "recall":
+        if decision_id is not None and way == "recall":
             self._recall(coin)
-        self._until(lambda: is_complete(decision_id), COMPLETE_SECONDS)
+        entered = 0 if decision_id is None else self._entered(decision_id)
+        if entered < ENOUGH_SHARE * len(self._desk.names):
+            self._ways.give_back(way)
+        if not entered:
+            return
         time.sleep(self._dice.uniform(0.0, 4.0))
         self._arm_after(coin, way)
         self._leave(coin, side, way)
         if not self._until(lambda: is_flat(coin), FLAT_SECONDS):
             self._leave(coin, side, "signal")
             self._until(lambda: is_flat(coin), FLAT_SECONDS)
+
+    def _entered(self, decision_id: str) -> int:
+        """How many accounts' entries of a decision left, once it is complete or should long be."""
+        self._until(lambda: is_complete(decision_id), COMPLETE_SECONDS)
+        entries = Order.objects.filter(allocation__decision__uuid=decision_id, submitted_at__isnull=False)
+        return entries.values("account").distinct().count()
 
     def _may_enter(self) -> bool:
         """Whether the desk is ready and most accounts are fresh: one that denies everybody proves little."""
@@ -209,9 +239,9 @@ class Lane(Thread):
         return None
 
     def _until(self, true: Callable[[], bool], seconds: float) -> bool:
-        """Wait that long at most; a database that is away says nothing."""
+        """Wait that long at most, and no longer than the run; a database that is away says nothing."""
         until = time.monotonic() + seconds
-        while time.monotonic() < until:
+        while time.monotonic() < until and not self._ended.is_set():
             try:
                 if true():
                     return True

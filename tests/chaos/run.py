@@ -4,6 +4,7 @@ Loaded when Django knows its settings.
 """
 
 import json
+import random
 import shutil
 import signal
 import sys
@@ -21,7 +22,7 @@ from tests.chaos import decks, oracle
 from tests.chaos.board import Board, Counts
 from tests.chaos.figures import of_exchange, of_rows, sent_entries
 from tests.chaos.ground import Ground
-from tests.chaos.lanes import Lane, Streets
+from tests.chaos.lanes import Lane, Streets, Ways
 from tests.chaos.nemesis import Nemesis, say
 from tests.chaos.oracle import Verdict
 from tests.chaos.sizes import Size
@@ -49,7 +50,8 @@ def play(ground: Ground, size: Size, seed: int) -> int:
         say(f"{size.accounts} accounts are ready after {time.monotonic() - began:.0f} s")
         nemesis = Nemesis(desk, ground, programs(), size, seed)
         streets = Streets(sorted(MARKS))
-        lanes = [Lane(number, desk, board, streets, seed) for number in range(1, size.lanes + 1)]
+        ways = Ways(random.Random(f"ways {seed}"))
+        lanes = [Lane(number, desk, board, streets, ways, seed) for number in range(1, size.lanes + 1)]
         go_on(desk, board, size, nemesis, lanes)
         faults = board.counts()
         struck = {"faults": faults, "placements_met_by_a_fault": board.struck_placements()}
