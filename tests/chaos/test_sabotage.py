@@ -76,9 +76,13 @@ def answers_lost(desk: TradingDesk, coin: str) -> str:
 
 
 def answers_lost_and_lookups_behind(desk: TradingDesk, coin: str) -> str:
-    """Three entries are placed, their answers lost, and no lookup finds them for four seconds."""
+    """Three entries are placed, their answers lost, and no lookup finds them for four seconds.
+
+    Their streams are silent: otherwise these tell of the orders before anybody has to look.
+    """
     lose_answers(desk, coin)
     for name in desk.names[:3]:
+        desk.exchange.add_fault(kind="hide_event", account=name, count=0)
         desk.exchange.add_fault(kind="lookup_not_found", account=name, count=0, seconds=4)
     return desk.execute(coin)
 
@@ -162,7 +166,7 @@ def entered(desk: TradingDesk, event: Callable[[TradingDesk, str], str]) -> tupl
         coin = next(coin for coin in MARKS if not Signal.objects.filter(symbol=f"{coin}/USDT:USDT").exists())
         decision_id = event(desk, coin)
         desk.wait_for(partial(is_offered, decision_id), "the accounts' shares")
-        if entries_of(decision_id).count() == ACCOUNTS:
+        if entries_of(decision_id).filter(attempt=1).count() == ACCOUNTS:
             return coin, decision_id
 
 
