@@ -30,7 +30,7 @@ from trading.domain import fallback
 from trading.domain.states import OPEN, TERMINAL, ExpireCode, OrderStatus, successors
 from trading.models import Allocation, Order
 from trading.services import execution, sweeping
-from trading.services.execution import claiming, recording
+from trading.services.execution import absence, claiming, recording
 from trading.services.execution.answers import Answer
 from trading.services.execution.sending import request_of
 from trading.tests.services.journey import fit_accounts
@@ -121,7 +121,9 @@ class Worker:
 
 
 WORKERS = st.integers(0, 1)
-FATES = st.sampled_from(["taken", "taken", "answer lost", "request lost", "slow", "refused", "throttled"])
+FATES = st.sampled_from(
+    ["taken", "answer lost", "answer lost", "request lost", "slow", "slow", "refused", "throttled"]
+)
 PAUSES = st.sampled_from([0.1, 0.5, 1.0, 2.0, 4.0, 6.0, 11.0, 21.0])
 
 
@@ -210,6 +212,12 @@ class OrderLife(RuleBasedStateMachine):
         while self.workers[number].submitted:
             self.send(number, fate)
 
+    @rule(number=WORKERS, fate=FATES)
+    def work(self, number: int, fate: str) -> None:
+        """The last one too: most orders come to their answers by whoever sent them."""
+        self.take(number, fate)
+        self.record(number)
+
     # ── what happens around them ─────────────────────────────────────────────
     @rule(seconds=PAUSES)
     def pause(self, seconds: float) -> None:
@@ -240,7 +248,7 @@ class OrderLife(RuleBasedStateMachine):
         execution.resolve(rung, self.clock.at)
         execution.refresh(rung, self.clock.at)
 
-    @rule(seconds=st.sampled_from([1.0, 4.0]))
+    @rule(seconds=st.sampled_from([0.5, 1.0, 4.0]))
     def look_thrice(self, seconds: float) -> None:
         """Long enough for three looks; whether it is long enough for absence is not said."""
         for _ in range(3):
@@ -341,3 +349,34 @@ def test_whatever_workers_do_no_order_is_doubled_lost_or_sent_late(venue: None) 
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+def test_the_machine_tells_when_an_order_is_called_absent_after_one_look(
+    venue: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(absence, "LOOKS", 1)
+    monkeypatch.setattr(absence, "SPAN", timedelta(0))
+    life = OrderLife()
+    life.decide(90)
+    life.work(0, "answer lost")
+    life.look_thrice(0.5)
+    with pytest.raises(AssertionError, match="NOT_PLACED"):
+        life.what_rows_call_not_there_is_not_there()
+    life.offer_again()
+    life.work(1, "taken")
+    with pytest.raises(AssertionError):
+        life.no_intent_is_placed_twice()
+
+
+def test_with_the_absence_rule_the_same_steps_leave_an_order_unknown_until_it_is_found(venue: None) -> None:
+    life = OrderLife()
+    life.decide(90)
+    life.work(0, "answer lost")
+    life.look_thrice(0.5)
+    life.offer_again()
+    life.work(1, "taken")
+    assert {order.status for order in life.orders()} == {OrderStatus.UNKNOWN}
+    life.no_intent_is_placed_twice()
+    life.look_thrice(4.0)
+    assert {order.status for order in life.orders()} == {OrderStatus.ACKNOWLEDGED}
+    life.what_rows_call_not_there_is_not_there()
