@@ -1,20 +1,45 @@
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
 import pytest
 from pytest_django import Settings
 from redis import Redis
 
+from exchange.port import Candle
 from tests.processes import PaperExchange
 from trading.domain.momentum import CANDLES_NEEDED, MomentumSignal, momentum
 from trading.models import Decision, Signal, SignalSource
 from trading.services import demo, market, selection
 from trading.services.allocation import allocate
-from trading.tests.services.journey import fit_accounts, now
+from trading.tests.services.journey import BTC, fit_accounts, now
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("paper_exchange")]
 
 
+def move_the_market(symbol: str) -> None:
+    """Let the last closed candles of a symbol lead to its mark, the way of its hourly trend.
+
+    The invented prices are those of the hour the test runs in, and in some hours no symbol moves.
+    """
+    at = now()
+    figures = market.figures([symbol], at)[symbol]
+    assert figures.mark_price is not None
+    assert figures.ema200 is not None
+    step = Decimal("0.002") if figures.mark_price > figures.ema200 else Decimal("-0.002")
+    last_closed = datetime.fromtimestamp(
+        at.timestamp() // demo.CANDLE.total_seconds() * demo.CANDLE.total_seconds(), UTC
+    )
+    candles = []
+    for ago in range(CANDLES_NEEDED, -1, -1):
+        close = figures.mark_price * (1 - step * ago)
+        closed_at = last_closed - demo.CANDLE * ago
+        prices = {"open": close, "high": close, "low": close, "close": close, "volume": Decimal(1)}
+        candles.append(Candle(closed_at - demo.CANDLE, closed_at, **prices))
+    market._keep(symbol, demo.TIMEFRAME, CANDLES_NEEDED, candles)
+
+
 def test_its_signals_come_from_a_source_marked_as_a_demonstration_through_the_common_intake() -> None:
+    move_the_market(BTC)
     taken = demo.poll(now())
     assert taken, SignalSource.objects.get().note
     source = SignalSource.objects.get(name=demo.SOURCE)
@@ -95,6 +120,7 @@ def test_a_fresh_desk_has_its_first_decision_from_the_first_poll_and_the_first_s
     settings: Settings,
 ) -> None:
     fit_accounts(1)
+    move_the_market(BTC)
     demo.poll(now())
     decision = selection.select(now())
     assert decision is not None
