@@ -1,5 +1,6 @@
 """Runs the programs of the desk: shows what matters, revives what ends by itself, leaves nothing behind."""
 
+import ctypes
 import json
 import logging
 import os
@@ -19,6 +20,10 @@ from types import FrameType
 from typing import IO
 
 from honcho.printer import Message, Printer
+
+PR_SET_PDEATHSIG = 1
+"""prctl(2): the signal a process gets when its parent ends."""
+LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 LOG_BYTES = 20_000_000
 FIRST_PAUSE_SECONDS = 1.0
@@ -61,6 +66,16 @@ class Screen:
         """Print one line."""
         with self._lock:
             self._printer.write(Message("line", line, datetime.now().astimezone(), name, None))
+
+
+def _die_with_parent() -> None:
+    """Runs in the child before its program: kill -9 of the supervisor ends its children as well.
+
+    A desk without one would trade on with nobody to revive it, and hold the ports of the next. Children are
+    started by the main thread: the kernel counts the end of that thread as the parent's.
+    """
+    if LIBC is not None:
+        LIBC.prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM))
 
 
 class Child:
@@ -107,6 +122,7 @@ class Child:
             text=True,
             errors="replace",
             start_new_session=True,
+            preexec_fn=_die_with_parent,  # noqa: PLW1509 -- one system call, no lock
         )
         self._started_at = time.monotonic()
         self._again_at = None

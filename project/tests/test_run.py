@@ -1,5 +1,6 @@
 import os
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -99,6 +100,22 @@ def test_the_end_takes_deaf_children_and_their_children_along(supervisor: Superv
     wait_until(lambda: len(session_members(leaders[0])) == 2, "the grandchild")
     supervisor.end()
     wait_until(lambda: not any(session_members(leader) for leader in leaders), "all to be gone", seconds=5)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent is gone")
+def test_a_supervisor_that_is_killed_takes_its_children_along(tmp_path: Path) -> None:
+    script = (
+        "import os; from pathlib import Path; from project.supervisor import Child, Screen, Supervisor\n"
+        f"child = Child('plain', {SLEEPS!r}, os.environ, Path({str(tmp_path)!r}), Screen(8))\n"
+        "running = Supervisor(Screen(8)); running.start([child]); print(child.pid, flush=True)\n"
+        "running.watch()"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as killed:
+        assert killed.stdout is not None
+        leader = int(killed.stdout.readline())
+        wait_until(lambda: bool(session_members(leader)), "the child")
+        killed.kill()
+    wait_until(lambda: not session_members(leader), "the child to be gone", seconds=5)
 
 
 WARNING = (
