@@ -56,8 +56,7 @@ class AcknowledgingGateway(CcxtGateway):
     def _stamp(self, request: OrderRequest) -> Stamp:
         return Stamp(request.timestamp_ms, request.recv_window_ms)
 
-    def _placed(self, answer: Any, request: OrderRequest) -> OrderReport:
-        raw = answer.get("info") if isinstance(answer, dict) else None
+    def _placed(self, raw: Any, request: OrderRequest) -> OrderReport:
         store = self._store(is_conditional=request.is_conditional)
         if not isinstance(raw, dict) or not raw.get(store.exchange_id_field):
             raise OutcomeUnknown("NO_ORDER_ID", "the answer names no order")

@@ -1,7 +1,8 @@
 """The gateway of one account over ccxt: the only place from which an order leaves the desk.
 
-Orders go out through ccxt's `create_order`, once. Everything read comes through the venue's raw endpoints,
-because ccxt's parsers turn a truncated list into an empty one, and error is not empty.
+Orders go out through ccxt, once: through its `create_order`, or straight to the endpoint of a venue whose
+parameters are known here. Everything read comes through the venue's raw endpoints, because ccxt's parsers
+turn a truncated list into an empty one, and error is not empty.
 """
 
 from abc import ABC, abstractmethod
@@ -84,8 +85,7 @@ class CcxtGateway(ABC):
         """Send one order, once; see the port. A request that never left is `OrderRejected` ``LOCAL_...``."""
         with counted_as(_priority_of(request)):
             client = await self._client_for_orders()
-            arguments = self._arguments(client, request)
-            raw = await self._send(client, arguments)
+            raw = await self._send(client, request)
         return self._placed(raw, request)
 
     async def _client_for_orders(self) -> Any:
@@ -94,13 +94,13 @@ class CcxtGateway(ABC):
         except Exception as exc:
             raise OrderRejected("LOCAL_NOT_READY", redact(str(exc))) from exc
 
-    async def _send(self, client: Any, arguments: tuple[Any, ...]) -> Any:
+    async def _send(self, client: Any, request: OrderRequest) -> Any:
         flight = Flight()
         token = current_flight.set(flight)
         try:
-            return await client.create_order(*arguments)
+            return await self._place(client, request)
         except GatewayError:
-            raise  # the rate budget's answer; nothing has left
+            raise  # our own refusal, or the rate budget's answer; nothing has left
         except Exception as exc:
             if not flight.may_have_left:
                 raise OrderRejected("LOCAL_REFUSED", redact(str(exc))) from exc
@@ -108,8 +108,13 @@ class CcxtGateway(ABC):
         finally:
             current_flight.reset(token)
 
-    def _placed(self, answer: Any, request: OrderRequest) -> OrderReport:
-        raw = answer.get("info") if isinstance(answer, dict) else None
+    async def _place(self, client: Any, request: OrderRequest) -> Any:
+        """Ask for one placement; the venue's own answer, None where there is none to read."""
+        answer = await client.create_order(*self._arguments(request))
+        return answer.get("info") if isinstance(answer, dict) else None
+
+    def _placed(self, raw: Any, request: OrderRequest) -> OrderReport:
+        """What the venue's own answer says of the order that was asked for."""
         store = self._store(is_conditional=request.is_conditional)
         if not isinstance(raw, dict) or not raw.get(store.exchange_id_field):
             raise OutcomeUnknown("NO_ORDER_ID", "the answer names no order")
@@ -121,13 +126,9 @@ class CcxtGateway(ABC):
             raise OutcomeUnknown("OTHER_ORDER", "the answer names another order")
         return report
 
-    def _arguments(self, client: Any, request: OrderRequest) -> tuple[Any, ...]:
+    def _arguments(self, request: OrderRequest) -> tuple[Any, ...]:
         """Symbol, type, side, quantity, price and parameters for ccxt; refuses what ccxt would change."""
-        if not self._connection.is_listed(request.symbol):
-            raise OrderRejected("LOCAL_SYMBOL", f"{request.symbol} is not listed on {self.market}")
-        _refuse_rounding(client.amount_to_precision, request.symbol, request.quantity)
-        _refuse_rounding(client.price_to_precision, request.symbol, request.price)
-        _refuse_rounding(client.price_to_precision, request.symbol, request.trigger_price)
+        self._refuse_unsendable(request)
         price = (
             request.price if CCXT_TYPES[request.type] == "limit" else None
         )  # spot would spend a quote amount
@@ -135,10 +136,18 @@ class CcxtGateway(ABC):
             request.symbol,
             CCXT_TYPES[request.type],
             request.side.value,
-            _plain(request.quantity),
-            _plain(price),
+            plain(request.quantity),
+            plain(price),
             self._params(request),
         )
+
+    def _refuse_unsendable(self, request: OrderRequest) -> None:
+        """Refuse what is not listed, and what the venue's precision would change."""
+        if not self._connection.is_listed(request.symbol):
+            raise OrderRejected("LOCAL_SYMBOL", f"{request.symbol} is not listed on {self.market}")
+        _refuse_rounding(self._connection.quantity_as_sent, request.symbol, request.quantity)
+        _refuse_rounding(self._connection.price_as_sent, request.symbol, request.price)
+        _refuse_rounding(self._connection.price_as_sent, request.symbol, request.trigger_price)
 
     def _params(self, request: OrderRequest) -> dict[str, Any]:
         quirks = self._connection.quirks
@@ -150,7 +159,7 @@ class CcxtGateway(ABC):
         if request.type is OrderType.LIMIT_IOC:
             params["timeInForce"] = "IOC"
         if request.is_conditional:
-            params |= {"triggerPrice": _plain(request.trigger_price), **quirks.trigger_params}
+            params |= {"triggerPrice": plain(request.trigger_price), **quirks.trigger_params}
         if request.close_position:
             params["closePosition"] = True
         if request.position_side is not None:
@@ -391,7 +400,7 @@ def _refuse_rounding(to_precision: Callable[[str, str], str], symbol: str, numbe
         raise OrderRejected("LOCAL_PRECISION", f"{number} of {symbol} would be sent as {sent}")
 
 
-def _plain(number: Decimal | None) -> str | None:
+def plain(number: Decimal | None) -> str | None:
     """A Decimal as the wire writes it, never in exponents; ccxt takes text and keeps it exact."""
     return None if number is None else format(number.normalize(), "f")
 

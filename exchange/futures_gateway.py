@@ -8,7 +8,7 @@ from typing import Any
 from exchange import binance_reports
 from exchange.binance_reports import INCOME_OF_FILLS, milliseconds_of
 from exchange.budget import Priority
-from exchange.ccxt_gateway import PAGE_LIMIT, CcxtGateway, counted_as, read_shape
+from exchange.ccxt_gateway import PAGE_LIMIT, CcxtGateway, counted_as, plain, read_shape
 from exchange.errors import ReadFailed
 from exchange.port import (
     AccountSettings,
@@ -17,6 +17,8 @@ from exchange.port import (
     IncomeReport,
     KeyPermissions,
     MarginBracket,
+    OrderRequest,
+    OrderType,
     PositionReport,
     SymbolSettings,
 )
@@ -26,6 +28,35 @@ HISTORY_WINDOW = timedelta(days=7)
 
 class FuturesGateway(CcxtGateway):
     """One account on the perpetual market, one-way or hedge, as `ExchangeGateway` asks."""
+
+    async def _place(self, client: Any, request: OrderRequest) -> Any:
+        """A whole ordinary order goes straight to its endpoint: `create_order` costs a third more.
+
+        Word for word what ccxt would send (developers.binance.com, "New Order"). What it checks besides, the
+        symbol and the precision, is checked here; what lacks a figure is left for it to refuse.
+        """
+        is_limit = request.type is OrderType.LIMIT_IOC
+        lacks_figure = request.quantity is None or (is_limit and request.price is None)
+        if request.is_conditional or lacks_figure:
+            return await super()._place(client, request)
+        self._refuse_unsendable(request)
+        return await client.fapiPrivatePostOrder(self._ordinary(client, request))
+
+    def _ordinary(self, client: Any, request: OrderRequest) -> dict[str, Any]:
+        """The parameters of an order that rests in no conditional store."""
+        sent: dict[str, Any] = {
+            "symbol": client.markets[request.symbol]["id"],
+            "side": request.side.upper(),
+            "newClientOrderId": request.client_order_id,
+            "newOrderRespType": "RESULT",
+            "type": "LIMIT" if request.type is OrderType.LIMIT_IOC else "MARKET",
+            "quantity": plain(request.quantity),
+        }
+        if request.type is OrderType.LIMIT_IOC:
+            sent["price"] = plain(request.price)
+        params = self._params(request)
+        del params["clientOrderId"]
+        return sent | params
 
     async def fetch_positions(self) -> Sequence[PositionReport]:
         """All open positions, from the raw v3 answer."""

@@ -74,10 +74,10 @@ class OkxGateway(AcknowledgingGateway):
             return Stamp(signed_at - (SIGNATURE_AGE_MS - window), window)
         return Stamp(signed_at, window, deadline_ms=signed_at + window)
 
-    def _arguments(self, client: Any, request: OrderRequest) -> tuple[Any, ...]:
+    def _arguments(self, request: OrderRequest) -> tuple[Any, ...]:
         if request.quantity is None or not self._connection.is_listed(request.symbol):
-            return super()._arguments(client, request)
-        return super()._arguments(client, replace(request, quantity=self._contracts(request)))
+            return super()._arguments(request)
+        return super()._arguments(replace(request, quantity=self._contracts(request)))
 
     def _contracts(self, request: OrderRequest) -> Decimal:
         """The quantity in contracts; refused where they would not be exactly what was decided."""
@@ -112,12 +112,11 @@ class OkxGateway(AcknowledgingGateway):
             params["closeFraction"] = "1"
         return params
 
-    def _placed(self, answer: Any, request: OrderRequest) -> OrderReport:
+    def _placed(self, raw: Any, request: OrderRequest) -> OrderReport:
         """A refusal may come as a success: with an outer code of 0, and even with an order id."""
-        raw = answer.get("info") if isinstance(answer, dict) else None
         if refusal_of(raw):
             raise _refusal(raw)
-        return super()._placed(answer, request)
+        return super()._placed(raw, request)
 
     def _client_ids(self, raw: Raw, *, is_conditional: bool) -> set[str]:
         own = super()._client_ids(raw, is_conditional=is_conditional)

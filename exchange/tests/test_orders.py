@@ -2,9 +2,15 @@
 
 import asyncio
 from decimal import Decimal
+from typing import Any
 
+import ccxt.async_support as ccxt
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
+from exchange.ccxt_gateway import CcxtGateway
+from exchange.clients import GatedClient
 from exchange.credentials import Credentials
 from exchange.errors import (
     GatewayError,
@@ -56,6 +62,36 @@ async def test_an_entry_is_sent_with_the_stored_timestamp_and_exactly_as_decided
     }
     assert (report.status, report.filled_quantity) == (ReportStatus.FILLED, Decimal("0.013"))
     assert report.average_price is None  # the placement does not tell; a price is never made up
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        entry(),
+        entry(quantity=Decimal("0.010"), price=Decimal(70000), position_side="LONG"),
+        entry(type=OrderType.MARKET, side=OrderSide.SELL, price=None, reduce_only=True),
+        entry(type=OrderType.MARKET, side=OrderSide.SELL, price=None, position_side="SHORT"),
+    ],
+)
+async def test_an_ordinary_order_is_word_for_word_what_ccxt_would_send(
+    venue: RecordedVenue, futures: FuturesGateway, request_: OrderRequest
+) -> None:
+    venue.answer("POST /fapi/v1/order", placed())
+
+    await futures.submit_order(request_)
+    await CcxtGateway._place(futures, await futures._ready(), request_)
+
+    ours, theirs = ({**asked.params, "signature": ""} for asked in venue.asked_for("POST /fapi/v1/order"))
+    assert ours == theirs
+
+
+@given(
+    st.dictionaries(st.text(), st.text() | st.integers() | st.booleans() | st.none() | st.lists(st.text()))
+)
+@example({"quantity": "0.013", "reduceOnly": True, "timestamp": 1789000000000})
+@example({"newClientOrderId": "a&b=c d+é"})
+def test_parameters_are_written_as_ccxt_writes_them(params: dict[str, Any]) -> None:
+    assert GatedClient.urlencode(params) == ccxt.Exchange.urlencode(params)
 
 
 async def test_a_hard_stop_is_on_mark_price_unprotected_and_without_a_quantity(
