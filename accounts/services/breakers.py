@@ -9,6 +9,7 @@ from django.db.models import Q, QuerySet
 
 from accounts.domain.breaker import CREDENTIAL_CODES, BreakerState, after_rejection, counts, scope
 from accounts.models import Account, Breaker
+from accounts.services.among import Among
 from accounts.services.limits import effective_limits
 from alerts.models import Severity
 from alerts.services import clear_alert, raise_alert
@@ -44,7 +45,7 @@ def note_successes(taken: Iterable[tuple[int, str]], now: datetime) -> None:
     symbols: dict[int, set[str]] = defaultdict(set)
     for account_id, symbol in taken:
         symbols[account_id] |= {"", symbol}
-    for row in _counting(Breaker.objects.filter(account__in=symbols)):
+    for row in _counting(Breaker.objects.filter(Among("account_id", symbols))):
         if row.symbol in symbols[row.account_id]:
             _close(row, now)
 
@@ -64,7 +65,7 @@ def open_accounts(accounts: Iterable[Account], symbol: str, now: datetime) -> fr
     """Ids of the accounts whose entries of this symbol are held back, in one query."""
     chosen = [account.pk for account in accounts]
     of_symbol = Q(symbol=symbol) | Q(symbol="")
-    held = Breaker.objects.filter(of_symbol, account__in=chosen, open_until__gt=now)
+    held = Breaker.objects.filter(of_symbol, Among("account_id", chosen), open_until__gt=now)
     return frozenset(held.values_list("account_id", flat=True))
 
 

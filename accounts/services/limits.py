@@ -11,6 +11,7 @@ from django.db import transaction
 
 from accounts.errors import AccountRefused
 from accounts.models import Account, AccountGroup, LimitOverride
+from accounts.services.among import Among
 
 DESK, GROUP, ACCOUNT = "desk", "group", "account"
 
@@ -119,7 +120,7 @@ def _overrides_of(accounts: Iterable[Account]) -> tuple[dict[int | None, Overrid
     for row in LimitOverride.objects.filter(group__in={account.group_id for account in chosen} - {None}):
         of_group[row.group_id][row.name] = row.value
     of_account: dict[int, Overrides] = defaultdict(dict)
-    for row in LimitOverride.objects.filter(account__in=[account.pk for account in chosen]):
+    for row in LimitOverride.objects.filter(Among("account_id", [account.pk for account in chosen])):
         of_account[row.account_id or 0][row.name] = row.value
     return of_group, of_account
 

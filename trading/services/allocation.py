@@ -16,6 +16,7 @@ from django.conf import settings
 from django.db import transaction
 
 from accounts.models import Account
+from accounts.services.among import Among
 from exchange.port import Market, OrderSide
 from trading.domain import fallback
 from trading.domain.gate import Refusal
@@ -139,7 +140,7 @@ def _expire_step(decision: Decision, step: routes.Step) -> Bells:
 def _held_accounts(account_ids: Sequence[int]) -> list[Account]:
     """The accounts, held until the transaction ends, in one order for all, so that none waits in a ring."""
     held = Account.objects.select_for_update(of=("self",)).select_related("group")
-    return list(held.filter(pk__in=account_ids).order_by("pk"))
+    return list(held.filter(Among("pk", account_ids)).order_by("pk"))
 
 
 def _first_offer(scene: Scene, step: routes.Step, account: Account) -> Assessment:

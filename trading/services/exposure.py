@@ -15,6 +15,7 @@ from django.db.models import DateTimeField, Q, QuerySet, Value
 from django.db.models.functions import Least
 
 from accounts.models import Account, Executor
+from accounts.services.among import Among
 from exchange.port import Market, OrderSide
 from trading.domain.limits import Limits
 from trading.domain.percent import ZERO, profit
@@ -142,7 +143,7 @@ class _Rows:
     @classmethod
     def load(cls, accounts: Sequence[Account], now: datetime) -> "_Rows":
         since = now - LONGEST_DAY
-        mine = Q(account__in=[account.pk for account in accounts])
+        mine = Q(Among("account_id", [account.pk for account in accounts]))
         entries = Order.objects.filter(mine, purpose=OrderPurpose.ENTRY).order_by()
         read_at = Least("account__balances_at", Value(now - LOADED_BEFORE, DateTimeField()))
         moves = Income.objects.filter(mine, kind__in=TRANSFERS, asset=READ_ASSET)

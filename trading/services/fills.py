@@ -9,6 +9,7 @@ from django.db import transaction
 from django.db.models import Q
 
 from accounts.models import Account
+from accounts.services.among import Among
 from exchange.errors import ReadFailed
 from exchange.port import FillReport, Market
 from trading.domain.states import OrderStatus, predecessors
@@ -17,9 +18,17 @@ from trading.services import market as market_tables
 from trading.services import positions
 from trading.services.bells import Bells
 from trading.services.many_rows import change_rows
-from trading.services.position_rows import lock_accounts
+from trading.services.position_rows import lock_holders
 
 ZERO = Decimal(0)
+ASKED_OF_ORDERS = (
+    *("client_order_id", "account", "allocation", "position", "purpose", "reason", "market", "symbol"),
+    *("base", "type", "status", "quantity", "filled_quantity", "average_price", "trace_id"),
+    *("exchange_order_id", "triggered_order_id"),
+    *("allocation__decision", "allocation__planned_risk", "allocation__exit_policy"),
+    "allocation__acknowledged_at",
+)
+"""What executions ask of their order and its share; whatever else is asked is read then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +56,7 @@ def record_executions(told: Sequence[Executions], now: datetime) -> Bells:
         warm_market_table(kind)
     with transaction.atomic(savepoint=False):
         # Two roads must not fold one position at once.
-        accounts = lock_accounts(one.account_id for one in told)
+        accounts = lock_holders(one.account_id for one in told)
         return write_executions(told, accounts, Orders.of(told), now)
 
 
@@ -82,7 +91,8 @@ def _sum_fills(orders: Sequence[Order], new: Sequence[Fill]) -> None:
     """
     filled = dict.fromkeys((order.pk for order in orders), ZERO)
     paid = filled.copy()
-    before = Fill.objects.filter(order__in=filled).values_list("order_id", "price", "quantity")
+    there = Fill.objects.filter(Among("order_id", filled)).order_by()
+    before = there.values_list("order_id", "price", "quantity")
     for order_id, price, quantity in [*before, *((row.order_id, row.price, row.quantity) for row in new)]:
         if order_id in filled:
             filled[order_id] += quantity
@@ -108,7 +118,7 @@ def _write_sums(orders: Sequence[Order], now: datetime) -> None:
         if order.status in may_end and order.quantity is not None and order.filled_quantity >= order.quantity
     ]
     if whole:
-        Order.objects.filter(pk__in=whole, status__in=may_end).update(
+        Order.objects.filter(Among("pk", whole), status__in=may_end).update(
             status=OrderStatus.FILLED, finished_at=now, fills_complete=True
         )
 
@@ -125,7 +135,7 @@ def _new_rows(
         for one in told
         for report in one.reports
     }
-    rows = Fill.objects.filter(account__in=accounts, trade_id__in={key[3] for key in unique})
+    rows = Fill.objects.filter(Among("account_id", accounts), Among("trade_id", {key[3] for key in unique}))
     known = {(row.account_id, row.market, row.symbol, row.trade_id): row for row in rows}
     fresh = [
         _row(accounts[key[0]], Market(key[1]), report, orders.behind(key[0], key[1], report))
@@ -165,11 +175,12 @@ class Orders:
         reports = [report for one in told for report in one.reports]
         exchange_ids = {report.exchange_order_id for report in reports}
         client_ids = {report.client_order_id for report in reports if report.client_order_id}
-        by_number = Q(account__in={one.account_id for one in told}) & (
-            Q(exchange_order_id__in=exchange_ids) | Q(triggered_order_id__in=exchange_ids)
+        by_number = Q(Among("account_id", {one.account_id for one in told})) & (
+            Q(Among("exchange_order_id", exchange_ids)) | Q(Among("triggered_order_id", exchange_ids))
         )
-        wanted = by_number | Q(client_order_id__in=client_ids.union(names))
-        found = list(Order.objects.select_related("allocation").filter(wanted).order_by("pk"))
+        wanted = by_number | Q(Among("client_order_id", client_ids.union(names)))
+        rows = Order.objects.select_related("allocation").only(*ASKED_OF_ORDERS)
+        found = list(rows.filter(wanted).order_by("pk"))
         shares = [order.allocation for order in found if order.allocation is not None]
         known = Decision.objects.select_related("signal").defer("candidates")
         decisions = known.in_bulk({share.decision_id for share in shares})

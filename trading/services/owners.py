@@ -9,6 +9,7 @@ from decimal import Decimal
 from django.db.models import Q
 
 from accounts.models import Account
+from accounts.services.among import Among
 from exchange.port import Market, OrderSide
 from trading.domain.states import CloseReason, PositionStatus
 from trading.models import Fill, Order, Position, PositionEvent
@@ -38,7 +39,8 @@ class Owners:
         """Read and lock the rows in one query; `accounts` by id, locked before."""
         symbols = {fill.symbol for fill in fills}
         known = {fill.order.position_id for fill in fills if fill.order is not None} - {None}
-        wanted = Q(account__in=accounts, symbol__in=symbols, status=PositionStatus.OPEN) | Q(pk__in=known)
+        held = Q(Among("account_id", accounts), symbol__in=symbols, status=PositionStatus.OPEN)
+        wanted = held | Q(pk__in=known)
         rows = Position.objects.select_for_update().filter(wanted).order_by("account_id", "pk")
         positions = list(rows)
         for position in positions:

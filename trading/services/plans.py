@@ -11,6 +11,7 @@ from typing import Any
 from django.conf import settings
 
 from accounts.models import Account, SymbolSetting
+from accounts.services.among import Among
 from accounts.services.limits import effective_limits_of
 from exchange.errors import ReadFailed
 from exchange.port import Market
@@ -87,8 +88,9 @@ def figures_from(inputs: Mapping[str, Any], symbol: str) -> MarketFigures:
 
 def read_back_leverages(accounts: Collection[int], symbols: Collection[str]) -> dict[tuple[int, str], int]:
     """The leverage the exchange last said the futures symbols of accounts are set to."""
-    rows = SymbolSetting.objects.filter(account__in=accounts, symbol__in=symbols)
-    return {(row.account_id, row.symbol): row.leverage for row in rows}
+    rows = SymbolSetting.objects.filter(Among("account_id", accounts), symbol__in=symbols).order_by()
+    told = rows.values_list("account_id", "symbol", "leverage")
+    return {(account_id, symbol): leverage for account_id, symbol, leverage in told}
 
 
 def _allocation_of(position: Position) -> Allocation | None:

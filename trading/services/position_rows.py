@@ -4,24 +4,39 @@ from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
 
+from django.db.models import QuerySet
+
 from accounts.models import Account
+from accounts.services.among import Among
 from trading.domain.states import Protection
 from trading.models import Position, PositionEvent
 
 ZERO = Decimal(0)
 MILLISECOND = Decimal("0.001")
+ASKED_OF_HOLDERS = (
+    *("name", "group", "leverage", "is_hedge_mode"),
+    *("wallet_balance", "unrealized_profit", "spot_wallet"),
+)
 
 
 def lock_accounts(account_ids: Iterable[int]) -> dict[int, Account]:
     """The newest accounts by id, locked in one order everywhere; inside a transaction."""
-    rows = Account.objects.select_for_update(no_key=True).filter(pk__in=set(account_ids))
-    return {account.pk: account for account in rows.order_by("pk")}
+    return {account.pk: account for account in _locking(account_ids)}
+
+
+def lock_holders(account_ids: Iterable[int]) -> dict[int, Account]:
+    """As `lock_accounts`, with what executions ask of their account; whatever else is asked is read then."""
+    return {account.pk: account for account in _locking(account_ids).only(*ASKED_OF_HOLDERS)}
 
 
 def hold_accounts(account_ids: Iterable[int]) -> None:
     """As `lock_accounts`, for whoever needs the locks and not the rows."""
-    rows = Account.objects.select_for_update(no_key=True).filter(pk__in=set(account_ids))
-    list(rows.order_by("pk").values_list("pk"))
+    list(_locking(account_ids).values_list("pk"))
+
+
+def _locking(account_ids: Iterable[int]) -> QuerySet[Account]:
+    rows = Account.objects.select_for_update(no_key=True).filter(Among("pk", set(account_ids)))
+    return rows.order_by("pk")
 
 
 def lock_many(position_ids: Iterable[int]) -> list[Position]:

@@ -9,9 +9,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from django.conf import settings
-from django.db.models import F, Q
+from django.db.models import F, Q, QuerySet
 
 from accounts.models import Account, Health, SymbolSetting
+from accounts.services.among import Among
 from accounts.services.symbol_settings import ensure_symbol_settings_of
 from exchange.budget import Priority
 from exchange.errors import ReadFailed
@@ -51,16 +52,24 @@ def prepare_decision(decision_id: int, now: datetime) -> int:
     symbols = list(undecided.filter(signal__isnull=False).values_list("signal__symbol", flat=True))
     if not symbols:
         return 0
-    accounts = _fit(Account.objects.filter(archived_at__isnull=True))
-    lacking = missing(accounts, symbols, now)
-    return _ensure(accounts, lacking, now) if len(lacking) <= ACCOUNTS_AT_ONCE else 0
+    fit = _trading_futures(
+        Account.objects.filter(archived_at__isnull=True, is_enabled=True, health=Health.HEALTHY)
+    )
+    lacking = missing(list(fit.only("pk")), symbols, now)
+    if not lacking or len(lacking) > ACCOUNTS_AT_ONCE:
+        return 0
+    return _ensure(list(fit.filter(pk__in=lacking)), lacking, now)
 
 
 def _fit(accounts: Iterable[Account]) -> list[Account]:
     """Those that may trade futures on this desk now."""
     ids = [one.pk for one in accounts if one.is_enabled and one.health == Health.HEALTHY]
-    fit = Account.objects.filter(pk__in=ids, mode=settings.MODE)
-    return list(fit.filter(executors__market=Market.FUTURES, executors__is_enabled=True).order_by("pk"))
+    return list(_trading_futures(Account.objects.filter(Among("pk", ids))))
+
+
+def _trading_futures(accounts: QuerySet[Account]) -> QuerySet[Account]:
+    able = accounts.filter(executors__market=Market.FUTURES, executors__is_enabled=True)
+    return able.filter(mode=settings.MODE).order_by("pk")
 
 
 def _ensure(
@@ -87,11 +96,11 @@ def missing(accounts: Sequence[Account], symbols: Collection[str], now: datetime
     ids = [account.pk for account in accounts]
     right = Q(is_isolated=True, leverage=F("account__leverage"), read_at__gte=now - READ_AGAIN_AFTER)
     ready: dict[int, set[str]] = defaultdict(set)
-    for account, symbol in SymbolSetting.objects.filter(right, account__in=ids).values_list(
-        "account_id", "symbol"
-    ):
+    mine = Q(Among("account_id", ids))
+    read_back = SymbolSetting.objects.filter(right, mine, symbol__in=symbols)
+    for account, symbol in read_back.values_list("account_id", "symbol"):
         ready[account].add(symbol)
-    held = Position.objects.filter(account__in=ids, market=Market.FUTURES, status=PositionStatus.OPEN)
+    held = Position.objects.filter(mine, market=Market.FUTURES, status=PositionStatus.OPEN)
     for account, symbol in held.values_list("account_id", "symbol"):
         ready[account].add(symbol)
     lacking = {pk: [symbol for symbol in symbols if symbol not in ready[pk]] for pk in ids}

@@ -13,6 +13,7 @@ from django.conf import settings
 
 from accounts.models import Account, Executor, Health, SymbolSetting
 from accounts.services import breakers
+from accounts.services.among import Among
 from accounts.services.limits import effective_limits_of
 from exchange.clock import TOO_FAR_MS
 from exchange.errors import ReadFailed
@@ -202,13 +203,14 @@ def _correlations(symbol: str, perpetuals: Mapping[str, str], now: datetime) -> 
 
 def _executors(accounts: Sequence[Account]) -> dict[int, list[Executor]]:
     found: dict[int, list[Executor]] = {account.pk: [] for account in accounts}
-    for executor in Executor.objects.filter(account__in=list(found), is_enabled=True).order_by("rank"):
+    chosen = Executor.objects.filter(Among("account_id", found), is_enabled=True)
+    for executor in chosen.order_by("rank"):
         found[executor.account_id].append(executor)
     return found
 
 
 def _settings_read(accounts: Sequence[Account], symbol: str) -> dict[int, SymbolSetting]:
-    rows = SymbolSetting.objects.filter(account__in=[account.pk for account in accounts], symbol=symbol)
+    rows = SymbolSetting.objects.filter(Among("account_id", [one.pk for one in accounts]), symbol=symbol)
     return {row.account_id: row for row in rows}
 
 

@@ -9,6 +9,7 @@ from decimal import Decimal
 from django.db import transaction
 from django.utils import timezone
 
+from accounts.services.among import Among
 from trading.domain import fallback
 from trading.domain.states import (
     OPEN,
@@ -65,7 +66,7 @@ def settle_shares(allocation_ids: Iterable[int], now: datetime) -> None:
     if not wanted:
         return
     with transaction.atomic(savepoint=False):
-        held = Allocation.objects.select_for_update().filter(pk__in=wanted).order_by("pk")
+        held = Allocation.objects.select_for_update().filter(Among("pk", wanted)).order_by("pk")
         shares = list(
             held.values_list(
                 "pk", "decision_id", "quantity", "outcome", "code", "attempts", "filled_quantity"
@@ -138,7 +139,7 @@ def filled_of(entries: Sequence[Entry]) -> Decimal:
 
 def _entries_of(allocation_ids: Sequence[int]) -> dict[int, list[Entry]]:
     found: dict[int, list[Entry]] = defaultdict(list)
-    orders = Order.objects.filter(allocation__in=allocation_ids, purpose=OrderPurpose.ENTRY)
+    orders = Order.objects.filter(Among("allocation_id", allocation_ids), purpose=OrderPurpose.ENTRY)
     for allocation_id, *told in orders.order_by("attempt").values_list("allocation_id", *COLUMNS):
         found[allocation_id].append(Entry(*told))
     return found

@@ -19,7 +19,7 @@ from trading.models import Order
 from trading.services import execution
 from trading.services.bells import Bells
 from trading.services.fills import Executions, Orders, warm_market_table, write_executions
-from trading.services.position_rows import hold_accounts, lock_accounts
+from trading.services.position_rows import hold_accounts, lock_holders
 from trading.services.shares import settle_shares, settled_decisions
 
 log = structlog.get_logger(__name__)
@@ -112,7 +112,7 @@ def _apply_orders(told: Sequence[Told], now: datetime) -> Bells:
     }
     with transaction.atomic():
         # Accounts before orders, as whoever records an answer holds them.
-        accounts = lock_accounts(one.account_id for one in told)
+        accounts = lock_holders(one.account_id for one in told)
         orders = Orders.of(executions, names)
         bells = write_executions(executions, accounts, orders, now) if executions else Bells()
         reported = _ours(told, orders)

@@ -11,6 +11,7 @@ from django.db import transaction
 from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
+from accounts.services.among import Among
 from accounts.services.gateways import clock_offset_ms
 from exchange.port import Market
 from trading.domain.states import ExpireCode, OrderPurpose, OrderStatus, SkipCode
@@ -22,6 +23,19 @@ LEASE = timedelta(seconds=20)
 LONGEST_TURN_SECONDS = 0.25
 
 _TURNS = BoundedSemaphore(2)
+
+SENT_BY = (
+    *("client_order_id", "account", "allocation", "position", "purpose", "market", "symbol", "side", "type"),
+    *("quantity", "price", "trigger_price", "reduce_only", "close_position", "position_side", "reason"),
+    *("status", "fence", "claimed_by", "lease_until", "deadline_at", "request_timestamp_ms"),
+    *("exchange_order_id", "triggered_order_id", "filled_quantity"),
+    *("allocation__decision", "allocation__acknowledged_at"),
+    *("account__name", "account__exchange", "account__mode", "account__group", "account__source"),
+    *("account__uuid", "account__environment_index", "account__key_fingerprint", "account__key_id"),
+    *("account__api_key_ciphertext", "account__api_secret_ciphertext", "account__passphrase_ciphertext"),
+    *("account__is_enabled", "account__heard_at", "account__clock_offset_ms"),
+)
+"""What sending and recording ask of an order, its account and its share; the rest is not read."""
 
 
 def take(order_ids: Sequence[int], now: datetime) -> tuple[list[Order], list[Order]]:
@@ -53,7 +67,7 @@ def claim(order_ids: Sequence[int]) -> list[Order]:
     token, wall = uuid4(), timezone.now()
     free = Q(status=OrderStatus.PENDING) | Q(status=OrderStatus.CLAIMED, lease_until__lt=wall)
     ripe = Q(due_at__isnull=True) | Q(due_at__lte=wall)
-    Order.objects.filter(free & ripe, pk__in=order_ids).update(
+    Order.objects.filter(free & ripe, Among("pk", order_ids)).update(
         status=OrderStatus.CLAIMED, claimed_by=token, lease_until=wall + LEASE, fence=F("fence") + 1
     )
     return _held(token)
@@ -101,7 +115,7 @@ def mark_submitted(orders: Sequence[Order], now: datetime) -> list[Order]:
         "lease_until": wall + LEASE,
         "due_at": wall + LEASE,
     }
-    ours = Order.objects.filter(pk__in=[order.pk for order in orders], claimed_by=token)
+    ours = Order.objects.filter(Among("pk", [order.pk for order in orders]), claimed_by=token)
     count = ours.filter(in_time, status=OrderStatus.CLAIMED, lease_until__gt=wall).update(**written)
     submitted = list(orders)
     if count < len(orders):  # what another owner took meanwhile, or a halt cancelled, is not ours to send
@@ -118,6 +132,7 @@ def _held(token: UUID) -> list[Order]:
     orders = list(
         Order.objects.filter(claimed_by=token, status=OrderStatus.CLAIMED)
         .select_related("account", "allocation")
+        .only(*SENT_BY)
         .order_by("pk")
     )
     shares = [order.allocation for order in orders if order.allocation is not None]

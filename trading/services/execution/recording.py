@@ -11,6 +11,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from accounts.services import breakers
+from accounts.services.among import Among
 from exchange.errors import GatewayError, OrderNotPlaced, Throttled, VenueUnavailable
 from exchange.port import Market, OrderReport, ReportStatus
 from trading.domain import fallback
@@ -96,7 +97,7 @@ def _unread(answers: Sequence[Answer]) -> list[int]:
     filled = [answer.order.pk for answer in answers if answer.report and not answer.has_all_fills]
     if not filled:
         return []
-    missing = Order.objects.filter(pk__in=filled, status__in=TERMINAL, fills_complete=False)
+    missing = Order.objects.filter(Among("pk", filled), status__in=TERMINAL, fills_complete=False)
     return list(missing.order_by("pk").values_list("pk", flat=True))
 
 
@@ -134,7 +135,7 @@ def apply_reports(told: Sequence[Reported], now: datetime) -> Bells:
 
 def _apply_each_once(told: Sequence[Reported], now: datetime) -> Bells:
     """What other roads wrote meanwhile counts: executions that are rows by now, a position, a second id."""
-    rows = Order.objects.filter(pk__in=[one.order.pk for one in told]).order_by()
+    rows = Order.objects.filter(Among("pk", [one.order.pk for one in told])).order_by()
     known = {row.pop("pk"): row for row in rows.values("pk", *KNOWN_COLUMNS)}
     moved: dict[int, Reported] = {}
     for status, same in _by_status(told).items():
@@ -145,10 +146,7 @@ def _apply_each_once(told: Sequence[Reported], now: datetime) -> Bells:
         moved |= {one.order.pk: one for one in _move(status, there, now)}
     in_order = [one for one in told if one.order.pk in moved]
     _note_acknowledgements(in_order)
-    bells = Bells()
-    for one in in_order:
-        bells.add(due_after(one.order))
-    return bells
+    return due_after_all([one.order for one in in_order])
 
 
 def _by_status(told: Sequence[Reported]) -> dict[OrderStatus, list[Reported]]:
@@ -216,12 +214,14 @@ def _moved_row(one: Reported, status: OrderStatus, now: datetime, wall: datetime
 
 def due_after(order: Order) -> Bells:
     """Whoever waits for this order: its decision, or the position it protects or reduces."""
-    bells = Bells()
-    if order.allocation is not None:
-        bells.decisions.append(order.allocation.decision_id)
-    if order.position_id is not None:
-        bells.positions.append(order.position_id)
-    return bells
+    return due_after_all([order])
+
+
+def due_after_all(orders: Sequence[Order]) -> Bells:
+    """As `due_after` of many, each of them once."""
+    decisions = (order.allocation.decision_id for order in orders if order.allocation is not None)
+    positions = (order.position_id for order in orders if order.position_id is not None)
+    return Bells(decisions=list(dict.fromkeys(decisions)), positions=list(dict.fromkeys(positions)))
 
 
 def end_unplaced(
