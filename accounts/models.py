@@ -51,6 +51,21 @@ class AccountGroup(models.Model):
         return self.name
 
 
+class Tag(models.Model):
+    """A word an operator puts on accounts to find and act on them; it changes no rule."""
+
+    name = models.CharField(max_length=40, unique=True)
+
+    class Meta:
+        """Listed by name."""
+
+        ordering: ClassVar = ["name"]
+
+    def __str__(self) -> str:
+        """Show the word."""
+        return self.name
+
+
 class Account(models.Model):
     """One real account at one exchange. Never two rows for one: see `key_fingerprint`, `exchange_account_id`.
 
@@ -66,6 +81,7 @@ class Account(models.Model):
     group = models.ForeignKey(
         AccountGroup, null=True, blank=True, on_delete=models.PROTECT, related_name="accounts"
     )
+    tags = models.ManyToManyField(Tag, blank=True, related_name="accounts")
     time_zone = models.CharField(
         max_length=40, default="UTC", help_text="The zone whose midnight starts its day."
     )
@@ -97,6 +113,9 @@ class Account(models.Model):
     health_code = models.CharField(max_length=40, blank=True, default="")
     health_message = models.CharField(max_length=300, blank=True, default="")
     verified_at = models.DateTimeField(null=True, blank=True)
+    verification_asked_at = models.DateTimeField(
+        null=True, blank=True, help_text="When an operator asked for a verification that is still to come."
+    )
     permissions = models.CharField(
         max_length=20, blank=True, default="", help_text="SAFE, UNSAFE, NO_IP_LIMIT, UNKNOWN."
     )
@@ -198,7 +217,7 @@ class SymbolSetting(models.Model):
 
 
 class LimitOverride(models.Model):
-    """One limit set otherwise than the desk's, for a group or an account (exactly one of them)."""
+    """One limit set otherwise: for a group, for an account, or, with neither, for the whole desk."""
 
     group = models.ForeignKey(
         AccountGroup, null=True, blank=True, on_delete=models.CASCADE, related_name="limits"
@@ -218,15 +237,61 @@ class LimitOverride(models.Model):
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["group", "name"], name="one_limit_per_group"),
             models.UniqueConstraint(fields=["account", "name"], name="one_limit_per_account"),
+            models.UniqueConstraint(
+                fields=["name"],
+                condition=models.Q(group__isnull=True, account__isnull=True),
+                name="one_limit_of_the_desk",
+            ),
             models.CheckConstraint(
-                condition=models.Q(group__isnull=True) ^ models.Q(account__isnull=True),
-                name="limit_has_one_owner",
+                condition=models.Q(group__isnull=True) | models.Q(account__isnull=True),
+                name="limit_has_at_most_one_owner",
             ),
         ]
 
     def __str__(self) -> str:
         """Show the setting."""
         return f"{self.name} = {self.value}"
+
+
+class DeskLimit(LimitOverride):
+    """The rows of `LimitOverride` that are the desk's: with neither group nor account."""
+
+    class Meta:
+        """A page of its own in the admin."""
+
+        proxy = True
+
+
+class LimitChange(models.Model):
+    """One change of one limit: what it was, what it became, who and when. Written once, never changed.
+
+    Owners are kept by name as well: the history outlives a group that was removed.
+    """
+
+    scope = models.CharField(max_length=7, choices=[(one, one) for one in ("desk", "group", "account")])
+    group = models.ForeignKey(
+        AccountGroup, null=True, blank=True, on_delete=models.SET_NULL, related_name="limit_changes"
+    )
+    account = models.ForeignKey(
+        Account, null=True, blank=True, on_delete=models.SET_NULL, related_name="limit_changes"
+    )
+    owner_name = models.CharField(max_length=80, blank=True, default="")
+    name = models.CharField(max_length=60)
+    before = models.CharField(max_length=40, blank=True, default="", help_text="Empty: it was not set here.")
+    after = models.CharField(
+        max_length=40, blank=True, default="", help_text="Empty: it is no longer set here."
+    )
+    changed_at = models.DateTimeField()
+    changed_by = models.CharField(max_length=150)
+
+    class Meta:
+        """Newest first."""
+
+        ordering: ClassVar = ["-pk"]
+
+    def __str__(self) -> str:
+        """Show the step."""
+        return f"{self.name}: {self.before or 'unset'} to {self.after or 'unset'}"
 
 
 class Breaker(models.Model):

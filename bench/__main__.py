@@ -20,6 +20,8 @@ PLAN = (
     (POSTGRES, ("fan_out", "curve", "per_account", "after_ready", "unclear", "memory")),
     (SQLITE, ("fan_out",)),
     (SQLITE, ("gate",)),
+    (SQLITE, ("admin",)),
+    (POSTGRES, ("admin",)),
     (SQLITE, ("watch",)),
     (SQLITE, ("paper_exchange",)),
     (SQLITE, ("paper_load",)),

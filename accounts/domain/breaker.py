@@ -8,6 +8,7 @@ code opens it again, a success closes it. Exits are never held back.
 import re
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 REJECTIONS_TO_OPEN = 3
 OPEN_FOR = (timedelta(minutes=5), timedelta(minutes=15), timedelta(minutes=60))
@@ -29,6 +30,17 @@ ACCOUNT_CODES = CREDENTIAL_CODES | {
     "50007", "50008", "50009", "50012", "50027", "51008", "51009", "51010", "51024", "51119", "51127",
     "51131",
 }  # fmt: skip
+# Money, and nothing else, was missing: what puts it right is seen in the balance.
+MONEY_CODES = frozenset(
+    {
+        "-2018", "-2019", "110004", "110006", "110007", "110012", "110044", "110045",
+        "51008", "51119", "51127", "51131",
+    }
+)  # fmt: skip
+MONEY_CAME = Decimal("0.01")
+"""Of the wallet: a rise of what is available by less is the market's doing."""
+# The account's modes were in the way; verification reads them.
+MODE_CODES = frozenset({"-4061", "110028", "110024"})
 # Speed, clock, lookups, cancels, duplicates and reduce-only orders say nothing against the next entry.
 NEVER_COUNTED = frozenset(
     {
@@ -65,6 +77,13 @@ CLOSED = BreakerState()
 def counts(code: str) -> bool:
     """Whether a code is a rejection that may open a breaker: the venue's own, and none of `NEVER_COUNTED`."""
     return VENUE_CODE.fullmatch(code) is not None and code not in NEVER_COUNTED
+
+
+def has_money_come(available: Decimal | None, before: Decimal | None, wallet: Decimal) -> bool:
+    """Whether what is available rose by enough between two readings to be money that came or was set free."""
+    if available is None or before is None or available <= before:
+        return False
+    return available - before >= MONEY_CAME * wallet
 
 
 def scope(symbol: str, code: str) -> str:

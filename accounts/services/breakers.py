@@ -5,9 +5,17 @@ from collections.abc import Collection, Iterable
 from datetime import datetime
 
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import F, Q, QuerySet
 
-from accounts.domain.breaker import CREDENTIAL_CODES, BreakerState, after_rejection, counts, scope
+from accounts.domain.breaker import (
+    CREDENTIAL_CODES,
+    MODE_CODES,
+    MONEY_CODES,
+    BreakerState,
+    after_rejection,
+    counts,
+    scope,
+)
 from accounts.models import Account, Breaker
 from accounts.services.among import Among
 from accounts.services.limits import effective_limits
@@ -57,8 +65,31 @@ def note_cause_gone(account: Account, codes: Collection[str], now: datetime) -> 
 
 
 def note_verified(account: Account, now: datetime) -> None:
-    """The exchange accepts the keys again."""
-    note_cause_gone(account, CREDENTIAL_CODES, now)
+    """The exchange accepts the keys again, and the account's modes are as asked."""
+    note_cause_gone(account, CREDENTIAL_CODES | MODE_CODES, now)
+
+
+def note_money(account_ids: Collection[int], now: datetime) -> None:
+    """Money has come to these accounts: what only the want of it had opened closes early."""
+    if not account_ids:
+        return
+    short = Breaker.objects.filter(account__in=account_ids, code__in=MONEY_CODES)
+    for row in _counting(short):
+        _close(row, now)
+
+
+def states(account: Account) -> QuerySet[Breaker]:
+    """What is remembered of the exchange's refusals on this account, the newest opening first."""
+    rows = _counting(Breaker.objects.filter(account=account))
+    return rows.order_by(F("opened_at").desc(nulls_last=True), "symbol")
+
+
+def state_of(row: Breaker, now: datetime) -> str:
+    """``open``, ``half-open`` once its time is over and nothing has succeeded since, or ``closed``."""
+    state = _state(row)
+    if state.is_open(now):
+        return "open"
+    return "half-open" if state.is_half_open(now) else "closed"
 
 
 def open_accounts(accounts: Iterable[Account], symbol: str, now: datetime) -> frozenset[int]:

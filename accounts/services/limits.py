@@ -1,129 +1,343 @@
-"""The limits an account really has: the desk's, overlaid by its group's, overlaid by its own."""
+"""The limits an account really has: the desk's, overlaid by its group's, overlaid by its own.
+
+The desk's are those of its settings, overlaid by what was set for the desk here. Rows are read at every use:
+a change counts from the next allocation on. Every change is kept with what was before, who and when.
+"""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import structlog
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Q, QuerySet
 
 from accounts.errors import AccountRefused
-from accounts.models import Account, AccountGroup, LimitOverride
+from accounts.models import Account, AccountGroup, LimitChange, LimitOverride
 from accounts.services.among import Among
 
-DESK, GROUP, ACCOUNT = "desk", "group", "account"
+SETTING, DESK, GROUP, ACCOUNT = "setting", "desk", "group", "account"
 
 log = structlog.get_logger(__name__)
 
-Overrides = dict[str, str]
+Overrides = Mapping[str, str]
+Owner = Account | AccountGroup | None
+"""Who has a limit otherwise; None is the desk."""
 
 
 @dataclass(frozen=True, slots=True)
 class EffectiveLimits:
-    """The limits of one account, of the type of `settings.LIMITS`, and who set what is not the desk's."""
+    """The limits of one account or of the desk, of the type of `settings.LIMITS`, and who set what.
+
+    A limit without an origin is the setting's: the default of the mode or a `LIMIT_*` of the environment.
+    """
 
     limits: Any
     origins: Mapping[str, str]
 
     def origin(self, name: str) -> str:
-        """Who set this limit: desk, group or account."""
-        return self.origins.get(name, DESK)
+        """Who set this limit: setting, desk, group or account."""
+        return self.origins.get(name, SETTING)
 
     def shown(self) -> dict[str, tuple[str, str]]:
         """Every limit an account can have as its own, as written in a setting, with its origin."""
-        return {
-            name: (text, self.origin(name))
-            for name, text in self.limits.as_edge().items()
-            if self._is_own(name)
-        }
+        return {name: told for name, told in self.shown_whole().items() if name not in self.limits.desk_only}
 
-    def _is_own(self, name: str) -> bool:
-        return name not in self.limits.desk_only
+    def shown_whole(self) -> dict[str, tuple[str, str]]:
+        """As `shown`, with what only the desk decides."""
+        return {name: (text, self.origin(name)) for name, text in self.limits.as_edge().items()}
+
+
+# ── reading ──────────────────────────────────────────────────────────────────
+
+
+def desk_limits() -> Any:
+    """The desk's limits as they stand now, in one query."""
+    return effective_desk_limits().limits
+
+
+def effective_desk_limits() -> EffectiveLimits:
+    """The desk's limits with their origins; the settings' alone while what was set contradicts them."""
+    of_desk = _texts(_of_desk())
+    try:
+        return EffectiveLimits(_overlaid(of_desk), dict.fromkeys(of_desk, DESK))
+    except ValueError as error:
+        # Checked when they were set: the settings were changed since. No account enters meanwhile.
+        log.warning("limits of the desk contradict its settings", problem=str(error))
+        return EffectiveLimits(settings.LIMITS, {})
 
 
 def effective_limits(account: Account) -> EffectiveLimits:
-    """The limits of one account. Raises ValueError when its overrides contradict the desk's settings."""
-    of_group, of_account = _overrides_of([account])
-    return _effective(of_group.get(account.group_id, {}), of_account.get(account.pk, {}), {})
+    """The limits of one account. Raises ValueError when its overrides contradict the desk's."""
+    return _Stored.of([account]).effective(account)
+
+
+def effective_group_limits(group: AccountGroup) -> EffectiveLimits:
+    """The limits of an account that has none of its own. Raises ValueError as `effective_limits`."""
+    return _Stored.of([Account(group=group)]).effective(Account(group=group))
 
 
 def effective_limits_of(accounts: Iterable[Account]) -> dict[int, EffectiveLimits]:
-    """The limits of many accounts by id, in two queries.
+    """The limits of many accounts by id, in one query.
 
-    An account whose overrides contradict the desk's settings is left out: it has no limits to enter under.
+    An account whose overrides contradict is left out: it has no limits to enter under.
     """
     chosen = list(accounts)
-    of_group, of_account = _overrides_of(chosen)
-    known: dict[frozenset[tuple[str, str]], Any] = {}
-    found: dict[int, EffectiveLimits] = {}
+    stored, found = _Stored.of(chosen), dict[int, EffectiveLimits]()
     for account in chosen:
         try:
-            found[account.pk] = _effective(
-                of_group.get(account.group_id, {}), of_account.get(account.pk, {}), known
-            )
+            found[account.pk] = stored.effective(account)
         except ValueError as error:
             log.warning("limits contradict", account=account.name, problem=str(error))
     return found
 
 
-def set_override(owner: Account | AccountGroup, name: str, value: str, changed_by: str) -> LimitOverride:
-    """Set one limit of a group or an account, as text (percent where it is one).
+def usable_limits_of(accounts: Iterable[Account]) -> dict[int, Any]:
+    """As `effective_limits_of`; the desk's for an account whose own contradict: its exits need limits too."""
+    chosen = list(accounts)
+    found = effective_limits_of(chosen)
+    desk = None if len(found) == len(chosen) else desk_limits()
+    return {one.pk: found[one.pk].limits if one.pk in found else desk for one in chosen}
 
-    Raises AccountRefused(BAD_LIMIT) for an unknown name, a limit of the desk alone, a bad value, or one that
-    contradicts what the owner or any account of the group has otherwise; then nothing is stored.
+
+def history(owner: Owner = None) -> QuerySet[LimitChange]:
+    """What was changed of this owner's limits, newest first."""
+    if isinstance(owner, Account):
+        return LimitChange.objects.filter(account=owner)
+    if isinstance(owner, AccountGroup):
+        return LimitChange.objects.filter(group=owner)
+    return LimitChange.objects.filter(scope=DESK)
+
+
+# ── changing ─────────────────────────────────────────────────────────────────
+
+
+def set_override(owner: Owner, name: str, value: str, changed_by: str) -> LimitOverride:
+    """Set one limit of an account, a group or the desk, as text (percent where it is one).
+
+    Raises AccountRefused(BAD_LIMIT) for an unknown name, a limit that the owner cannot have, a bad value, or
+    one that contradicts what the owner or any account under it has otherwise; then nothing is stored.
     """
-    if name.lower() in settings.LIMITS.desk_only:
-        raise AccountRefused("BAD_LIMIT", f"{name.lower()} is the desk's: no group or account has its own.")
-    owned: dict[str, Any] = {"account": owner} if isinstance(owner, Account) else {"group": owner}
+    set_overrides([owner], {name.lower(): value}, changed_by)
+    return LimitOverride.objects.get(_owned_by(owner), name=name.lower())
+
+
+def clear_override(owner: Owner, name: str, changed_by: str) -> None:
+    """Let a limit be what it is above this owner. Raises AccountRefused(BAD_LIMIT) as `set_override`."""
+    set_overrides([owner], {name.lower(): ""}, changed_by)
+
+
+def set_overrides(owners: Sequence[Owner], values: Overrides, changed_by: str) -> int:
+    """Set (or, with an empty text, clear) these limits of every owner; how many were changed.
+
+    All or nothing: raises AccountRefused(BAD_LIMIT) as `set_override`, naming the account that stands in the
+    way.
+    """
+    return write_overrides([(owner, values) for owner in owners], changed_by)
+
+
+def write_overrides(wanted: Iterable[tuple[Owner, Overrides]], changed_by: str) -> int:
+    """As `set_overrides`, with values of each owner's own; the number of queries does not grow with them."""
+    asked = list(wanted)
     with transaction.atomic():
-        row, _ = LimitOverride.objects.update_or_create(
-            name=name.lower(), **owned, defaults={"value": value, "changed_by": changed_by}
-        )
-        check_owner(owner)
-    return row
+        before = _before([owner for owner, _ in asked])
+        changes = [
+            _Change(owner, name.lower(), before.get((_key(owner), name.lower()), ""), value.strip())
+            for owner, values in asked
+            for name, value in values.items()
+        ]
+        changes = [change for change in changes if change.before != change.after]
+        _refuse_not_theirs(changes)
+        _store(changes, changed_by)
+        check_owners([change.owner for change in changes])
+    return len(changes)
 
 
-def check_owner(owner: Account | AccountGroup) -> None:
-    """Raise AccountRefused(BAD_LIMIT) when stored overrides of a group or an account cannot be used."""
-    of_group = _texts(LimitOverride.objects.filter(group=owner)) if isinstance(owner, AccountGroup) else {}
-    accounts = Account.objects.filter(group=owner) if isinstance(owner, AccountGroup) else [owner]
+def keep_changes(owner: Owner, before: Overrides, changed_by: str) -> None:
+    """Keep what a form has changed of this owner's stored limits, given what they were."""
+    after = _texts(LimitOverride.objects.filter(_owned_by(owner)))
+    names = sorted({*before, *after})
+    changes = [_Change(owner, name, before.get(name, ""), after.get(name, "")) for name in names]
+    changed = [change for change in changes if change.before != change.after]
+    _refuse_not_theirs(changed)
+    check_owners([owner])
+    LimitChange.objects.bulk_create(_kept(change, changed_by, settings.CLOCK.now()) for change in changed)
+
+
+def stored_overrides(owner: Owner) -> dict[str, str]:
+    """The limits set for exactly this owner, as text."""
+    return _texts(LimitOverride.objects.filter(_owned_by(owner)))
+
+
+def check_owners(owners: Sequence[Owner]) -> None:
+    """Raise AccountRefused(BAD_LIMIT) when what is stored of owners, or under them, contradicts itself."""
+    accounts = [owner for owner in owners if isinstance(owner, Account)]
+    groups = [owner for owner in owners if isinstance(owner, AccountGroup)]
+    active = Account.objects.filter(archived_at=None).only("name", "group")
+    under = active if None in owners else active.filter(group__in=groups) if groups else active.none()
+    judged = [*accounts, *(Account(group=group) for group in groups), *under]
     try:
-        _overlaid(of_group)
-        for account in accounts:
-            effective_limits(account)
+        _overlaid(_texts(_of_desk()))
+        stored = _Stored.of(judged)
     except ValueError as error:
         raise AccountRefused("BAD_LIMIT", str(error)) from error
+    for account in judged:
+        try:
+            stored.effective(account)
+        except ValueError as error:
+            whose = f"{account.name}: " if account.name else ""
+            raise AccountRefused("BAD_LIMIT", f"{whose}{error}") from error
 
 
-def _effective(
-    of_group: Overrides, of_account: Overrides, known: dict[frozenset[tuple[str, str]], Any]
-) -> EffectiveLimits:
-    merged = {**of_group, **of_account}
-    key = frozenset(merged.items())
-    if key not in known:
-        known[key] = _overlaid(merged)
-    origins = {**dict.fromkeys(of_group, GROUP), **dict.fromkeys(of_account, ACCOUNT)}
-    return EffectiveLimits(known[key], origins)
+# ── rows ─────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    owner: Owner
+    name: str
+    before: str
+    after: str
+
+
+class _Stored:
+    """The overrides that reach some accounts; equal sets of them share one object of limits."""
+
+    def __init__(self, rows: Iterable[LimitOverride]) -> None:
+        self._of_desk: dict[str, str] = {}
+        self._of_group: dict[int | None, dict[str, str]] = defaultdict(dict)
+        self._of_account: dict[int | None, dict[str, str]] = defaultdict(dict)
+        self._known: dict[frozenset[tuple[str, str]], Any] = {}
+        for row in rows:
+            if row.account_id is not None:
+                self._of_account[row.account_id][row.name] = row.value
+            elif row.group_id is not None:
+                self._of_group[row.group_id][row.name] = row.value
+            else:
+                self._of_desk[row.name] = row.value
+
+    @classmethod
+    def of(cls, accounts: Sequence[Account]) -> "_Stored":
+        groups = {account.group_id for account in accounts} - {None}
+        ids = [account.pk for account in accounts if account.pk]
+        of_desk = Q(account=None, group=None)
+        return cls(LimitOverride.objects.filter(of_desk | Q(group__in=groups) | Q(Among("account_id", ids))))
+
+    def effective(self, account: Account) -> EffectiveLimits:
+        """Raises ValueError naming every problem."""
+        of_group = self._of_group.get(account.group_id, {})
+        of_account = self._of_account.get(account.pk, {}) if account.pk else {}
+        merged = {**self._of_desk, **of_group, **of_account}
+        key = frozenset(merged.items())
+        if key not in self._known:
+            self._known[key] = _overlaid(merged)
+        named = ((self._of_desk, DESK), (of_group, GROUP), (of_account, ACCOUNT))
+        origins = {name: origin for rows, origin in named for name in rows}
+        return EffectiveLimits(self._known[key], origins)
 
 
 def _overlaid(overrides: Overrides) -> Any:
-    """The desk's limits with some written otherwise. Raises ValueError naming every problem."""
-    desk = settings.LIMITS
-    return type(desk).from_mapping({**desk.as_edge(), **overrides}) if overrides else desk
+    """The settings' limits with some written otherwise. Raises ValueError naming every problem."""
+    told = settings.LIMITS
+    return type(told).from_mapping({**told.as_edge(), **overrides}) if overrides else told
 
 
-def _overrides_of(accounts: Iterable[Account]) -> tuple[dict[int | None, Overrides], dict[int, Overrides]]:
-    chosen = list(accounts)
-    of_group: dict[int | None, Overrides] = defaultdict(dict)
-    for row in LimitOverride.objects.filter(group__in={account.group_id for account in chosen} - {None}):
-        of_group[row.group_id][row.name] = row.value
-    of_account: dict[int, Overrides] = defaultdict(dict)
-    for row in LimitOverride.objects.filter(Among("account_id", [account.pk for account in chosen])):
-        of_account[row.account_id or 0][row.name] = row.value
-    return of_group, of_account
+def _of_desk() -> QuerySet[LimitOverride]:
+    return LimitOverride.objects.filter(account=None, group=None)
 
 
-def _texts(rows: Iterable[LimitOverride]) -> Overrides:
+def _owned_by(owner: Owner) -> Q:
+    if isinstance(owner, Account):
+        return Q(account=owner)
+    return Q(account=None, group=owner)
+
+
+def _key(owner: Owner) -> tuple[str, int]:
+    return _scope(owner), owner.pk if owner is not None else 0
+
+
+def _scope(owner: Owner) -> str:
+    if isinstance(owner, Account):
+        return ACCOUNT
+    return DESK if owner is None else GROUP
+
+
+def _before(owners: Sequence[Owner]) -> dict[tuple[tuple[str, int], str], str]:
+    """What is stored of these owners, locked until the change is whole: two changes leave one history."""
+    accounts = Q(account__in=[owner.pk for owner in owners if isinstance(owner, Account)])
+    groups = Q(account=None, group__in=[owner.pk for owner in owners if isinstance(owner, AccountGroup)])
+    asked = accounts | groups | (Q(account=None, group=None) if None in owners else Q(pk=None))
+    rows = LimitOverride.objects.select_for_update().filter(asked).order_by("pk")
+    return {(_key_of(row), row.name): row.value for row in rows}
+
+
+def _key_of(row: LimitOverride) -> tuple[str, int]:
+    if row.account_id is not None:
+        return ACCOUNT, row.account_id
+    return (DESK, 0) if row.group_id is None else (GROUP, row.group_id)
+
+
+def _refuse_not_theirs(changes: Iterable[_Change]) -> None:
+    limits = settings.LIMITS
+    for change in changes:
+        if change.owner is not None and change.name in limits.desk_only:
+            raise AccountRefused(
+                "BAD_LIMIT", f"{change.name} is the desk's: no group or account has its own."
+            )
+        if change.owner is None and change.name in limits.setting_only:
+            raise AccountRefused(
+                "BAD_LIMIT", f"{change.name} is a setting of every process: it is told at start."
+            )
+
+
+def _store(changes: Sequence[_Change], changed_by: str) -> None:
+    now = settings.CLOCK.now()
+    for name in sorted({change.name for change in changes}):
+        mine = [change for change in changes if change.name == name]
+        _delete(mine)
+        LimitOverride.objects.bulk_create(_rows([change for change in mine if change.after], changed_by, now))
+    LimitChange.objects.bulk_create(_kept(change, changed_by, now) for change in changes)
+
+
+def _delete(changes: Sequence[_Change]) -> None:
+    """What was set of one limit by these owners: it is set anew, or no longer."""
+    accounts = [change.owner.pk for change in changes if isinstance(change.owner, Account)]
+    groups = [change.owner.pk for change in changes if isinstance(change.owner, AccountGroup)]
+    named = LimitOverride.objects.filter(name=changes[0].name)
+    named.filter(account__in=accounts).delete()
+    named.filter(account=None, group__in=groups).delete()
+    if any(change.owner is None for change in changes):
+        named.filter(account=None, group=None).delete()
+
+
+def _rows(changes: Iterable[_Change], changed_by: str, now: datetime) -> Iterator[LimitOverride]:
+    for change in changes:
+        yield LimitOverride(
+            account=change.owner if isinstance(change.owner, Account) else None,
+            group=change.owner if isinstance(change.owner, AccountGroup) else None,
+            name=change.name,
+            value=change.after,
+            changed_by=changed_by,
+            changed_at=now,
+        )
+
+
+def _kept(change: _Change, changed_by: str, now: datetime) -> LimitChange:
+    return LimitChange(
+        scope=_scope(change.owner),
+        account=change.owner if isinstance(change.owner, Account) else None,
+        group=change.owner if isinstance(change.owner, AccountGroup) else None,
+        owner_name=change.owner.name if change.owner is not None else "",
+        name=change.name,
+        before=change.before,
+        after=change.after,
+        changed_at=now,
+        changed_by=changed_by,
+    )
+
+
+def _texts(rows: Iterable[LimitOverride]) -> dict[str, str]:
     return {row.name: row.value for row in rows}

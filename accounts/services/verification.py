@@ -10,12 +10,13 @@ from typing import Any, TypeVar
 
 import structlog
 from django.db import IntegrityError, transaction
-from django.db.models import Q, QuerySet
+from django.db.models import F, Q, QuerySet
 
+from accounts.domain.breaker import has_money_come
 from accounts.domain.health import PERMISSIONS_READ, Failure, Reading, Terms, Verdict, judge, permissions_of
 from accounts.errors import AccountRefused, AccountUnusable, CredentialError
 from accounts.models import Account, Health, Mode
-from accounts.services.breakers import note_verified
+from accounts.services.breakers import note_money, note_verified
 from accounts.services.gateways import gateway_for
 from accounts.services.health import MESSAGE_LENGTH, tell_health
 from accounts.services.registry import refuse_untried
@@ -62,14 +63,15 @@ def verify_account(account: Account, now: datetime) -> Verdict:
 
 
 def due_accounts(now: datetime) -> QuerySet[Account]:
-    """Accounts to verify now, the never verified first: healthy ones hourly, the others every minute."""
+    """Accounts to verify now, never verified ones first: well ones hourly or as asked, others each minute."""
     is_due = (
         Q(verified_at=None)
+        | Q(verification_asked_at__isnull=False)
         | Q(verified_at__lte=now - HEALTHY_FOR)
         | Q(verified_at__lte=now - UNFIT_FOR) & ~Q(health=Health.HEALTHY)
     )
     active = Account.objects.filter(archived_at=None)
-    return active.filter(is_due).order_by("verified_at", "pk")
+    return active.filter(is_due).order_by(F("verified_at").asc(nulls_first=True), "pk")
 
 
 def is_due(account: Account, now: datetime) -> bool:
@@ -160,6 +162,8 @@ def _twin_of(account: Account, reading: Reading) -> str:
 
 def _store(account: Account, reading: Reading, terms: Terms, now: datetime) -> Verdict:
     verdict, permissions_before = judge(reading, terms), account.permissions
+    told = reading.balance
+    is_richer = told is not None and has_money_come(told.available, account.available_balance, told.wallet)
     try:
         with transaction.atomic():
             _write(account, _columns(account, reading, verdict, now))
@@ -170,6 +174,7 @@ def _store(account: Account, reading: Reading, terms: Terms, now: datetime) -> V
         _write(account, _verdict_columns(verdict, now))
     _tell(account, verdict, now)
     _tell_permissions(account, permissions_before, now)
+    note_money([account.pk] if is_richer else [], now)
     return verdict
 
 
@@ -215,6 +220,7 @@ def _verdict_columns(verdict: Verdict, now: datetime) -> dict[str, Any]:
         "health_code": verdict.code,
         "health_message": verdict.message[:MESSAGE_LENGTH],
         "verified_at": now,
+        "verification_asked_at": None,
     }
 
 

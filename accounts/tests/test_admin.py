@@ -1,5 +1,6 @@
 import json
 import logging
+import re
 from datetime import UTC, datetime
 from io import StringIO
 from typing import Any, cast
@@ -8,6 +9,8 @@ import pytest
 from django.apps import apps
 from django.conf import settings
 from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Permission
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import call_command
 from django.db import connection
 from django.test import Client
@@ -16,10 +19,21 @@ from pytest_django import DjangoCaptureOnCommitCallbacks
 from redis import Redis
 
 from accounts.credentials import Field, Opener
-from accounts.models import Account, AccountGroup, Breaker, Health, LimitOverride, SymbolSetting
+from accounts.models import (
+    Account,
+    AccountGroup,
+    Breaker,
+    DeskLimit,
+    Health,
+    LimitChange,
+    LimitOverride,
+    SymbolSetting,
+    Tag,
+)
 from accounts.services.breakers import is_open, note_rejection
 from accounts.services.limits import set_override
 from accounts.services.registry import create_account, create_paper_accounts, replace_keys, wipe_keys
+from accounts.services.verification import due_accounts
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 KEY, SECRET, PHRASE = "keycanary-5d1e-ab12", "secretcanary-5d1e-7788", "phrasecanary-5d1e-9900"
@@ -188,9 +202,11 @@ def test_the_list_pauses_resumes_and_asks_for_verification(
     assert "paused: UNVERIFIED" in operator.get(page).content.decode()
     operator.post(page, {"action": "resume_selected", **chosen})
     assert set(Account.objects.values_list("is_enabled", flat=True)) == {True}
+    Account.objects.update(health=Health.HEALTHY, verified_at=settings.CLOCK.now())
     with django_capture_on_commit_callbacks(execute=True):
         operator.post(page, {"action": "verify_selected", **chosen})
-    assert len(rung(redis)) == 2
+    assert [message["headers"]["task"] for message in rung(redis)] == ["accounts.tasks.verify_accounts"]
+    assert due_accounts(settings.CLOCK.now()).count() == 2
 
 
 def test_an_archived_account_cannot_be_resumed_from_the_list(operator: Client) -> None:
@@ -209,8 +225,14 @@ def test_a_limit_set_in_the_admin_shows_its_value_and_origin_and_who_set_it(oper
     override = LimitOverride.objects.get()
     assert (override.account, override.value, override.changed_by) == (account, "2", "olga")
     page = operator.get(account_page(account)).content.decode()
-    assert "<td>max_positions</td><td>2</td><td>account</td>" in page
-    assert "<td>risk_per_trade</td><td>1</td><td>desk</td>" in page
+    cells = re.findall(r"<td[^>]*>([^<]*)</td>", page)
+    shown = [tuple(cells[place : place + 3]) for place in range(len(cells))]
+    assert ("max_positions", "2", "account") in shown
+    assert ("risk_per_trade", "1", "setting") in shown
+    assert list(
+        LimitChange.objects.values_list("account__name", "name", "before", "after", "changed_by")
+    ) == [("alpha", "max_positions", "", "2", "olga")]
+    assert ("max_positions", "–", "2") in shown
 
 
 def test_a_limit_that_contradicts_is_refused_in_the_admin(operator: Client) -> None:
@@ -239,10 +261,115 @@ def test_every_page_of_the_app_answers(operator: Client) -> None:
     SymbolSetting.objects.create(
         account=account, symbol="BTC/USDT:USDT", leverage=3, is_isolated=True, read_at=NOW
     )
+    set_override(None, "max_positions", "4", "olga")
+    account.tags.add(Tag.objects.create(name="slow"))
     for model in apps.get_app_config("accounts").get_models():
-        if model in (Account, AccountGroup, Breaker, SymbolSetting):
+        if model in (Account, AccountGroup, Breaker, DeskLimit, LimitChange, SymbolSetting, Tag):
             assert (
                 operator.get(reverse(f"admin:accounts_{model._meta.model_name}_changelist")).status_code
                 == 200
             )
     assert operator.get(reverse("admin:accounts_accountgroup_change", args=[group.pk])).status_code == 200
+
+
+def ask(operator: Client, action: str, chosen: list[Account], **asked: str) -> str:
+    """The page an action asks with, then what it says when it is answered."""
+    page = reverse("admin:accounts_account_changelist")
+    body = {"action": action, "_selected_action": [account.pk for account in chosen]}
+    asks = operator.post(page, body)
+    assert "All are changed, or none." in asks.content.decode()
+    return operator.post(page, body | asked | {"apply": "1"}, follow=True).content.decode()
+
+
+def test_chosen_accounts_are_moved_tagged_and_limited_together(operator: Client) -> None:
+    accounts = create_paper_accounts(3)
+    swing = AccountGroup.objects.create(name="swing")
+    assert "2 are in swing." in ask(operator, "move_selected", accounts[:2], group=str(swing.pk))
+    assert "2 tagged slow." in ask(operator, "tag_selected", accounts[:2], tag="slow")
+    said = ask(operator, "limit_selected", accounts[:2], name="max_positions", value="2")
+    assert "max_positions is 2 on 2: 2 changed." in said
+    slow = Tag.objects.get()
+    assert "1 were tagged slow." in ask(operator, "untag_selected", accounts[1:], tag=str(slow.pk))
+    assert list(swing.accounts.values_list("name", flat=True)) == ["paper-0001", "paper-0002"]
+    assert list(slow.accounts.values_list("name", flat=True)) == ["paper-0001"]
+    assert set(LimitChange.objects.values_list("owner_name", "changed_by")) == {
+        ("paper-0001", "olga"),
+        ("paper-0002", "olga"),
+    }
+
+
+def test_a_limit_that_cannot_stand_is_shown_beside_the_form_and_set_on_none(operator: Client) -> None:
+    accounts = create_paper_accounts(2)
+    said = ask(operator, "limit_selected", accounts, name="daily_loss", value="1")
+    assert "BAD_LIMIT" in said
+    assert not LimitOverride.objects.exists()
+
+
+def test_all_of_a_filtered_list_are_chosen_by_its_filters(operator: Client) -> None:
+    first, second, third = create_paper_accounts(3)
+    first.tags.add(Tag.objects.create(name="slow"))
+    second.tags.add(Tag.objects.get())
+    page = f"{reverse('admin:accounts_account_changelist')}?tags__id__exact={Tag.objects.get().pk}"
+    body = {"action": "tag_selected", "_selected_action": [first.pk], "select_across": "1", "index": "0"}
+    asks = operator.post(page, body).content.decode()
+    assert "2 accounts chosen" in asks
+    operator.post(page, body | {"tag": "both", "apply": "1"})
+    assert set(Tag.objects.get(name="both").accounts.all()) == {first, second}
+    assert third.tags.count() == 0
+
+
+def test_accounts_leave_as_a_file_without_keys_and_come_back_changed(operator: Client) -> None:
+    account = create_account("alpha", KEY, SECRET, PHRASE)
+    body = {"action": "export_as_json", "_selected_action": [account.pk]}
+    answer = operator.post(reverse("admin:accounts_account_changelist"), body)
+    told = answer.content.decode()
+    assert answer["Content-Disposition"] == 'attachment; filename="accounts.json"'
+    assert [canary for canary in (*CANARIES, account.key_last4) if canary in told] == []
+
+    file = told.replace('"leverage": 3', '"leverage": 5').encode()
+    page = reverse("admin:accounts_account_bring_file")
+    tried = operator.post(page, {"file": SimpleUploadedFile("a.json", file), "is_trial": "on"})
+    assert "1 accounts would be changed (nothing was)" in tried.content.decode()
+    account.refresh_from_db()
+    assert account.leverage == 3
+    operator.post(page, {"file": SimpleUploadedFile("a.json", file)})
+    account.refresh_from_db()
+    assert account.leverage == 5
+
+
+def test_a_limit_of_the_desk_is_set_changed_and_taken_back_in_the_admin(operator: Client) -> None:
+    add_page = reverse("admin:accounts_desklimit_add")
+    operator.post(add_page, {"name": "max_positions", "value": "4"})
+    row = DeskLimit.objects.get()
+    operator.post(
+        reverse("admin:accounts_desklimit_change", args=[row.pk]), {"name": "max_positions", "value": "6"}
+    )
+    refused = operator.post(add_page, {"name": "risk_budget", "value": "0.5"}, follow=True)
+    assert "BAD_LIMIT" in refused.content.decode()
+    assert list(DeskLimit.objects.values_list("name", "value", "changed_by")) == [
+        ("max_positions", "6", "olga")
+    ]
+    row = DeskLimit.objects.get()
+    operator.post(reverse("admin:accounts_desklimit_delete", args=[row.pk]), {"post": "yes"})
+    assert not DeskLimit.objects.exists()
+    assert list(LimitChange.objects.values_list("before", "after")) == [("6", ""), ("4", "6"), ("", "4")]
+
+
+def test_a_viewer_of_accounts_exports_and_changes_nothing(client: Client) -> None:
+    viewer = get_user_model().objects.create_user("vera", is_staff=True)
+    viewer.user_permissions.set(Permission.objects.filter(codename__startswith="view_"))
+    client.force_login(viewer)
+    account = create_paper_accounts(1)[0]
+    page = reverse("admin:accounts_account_changelist")
+    chosen = {
+        "_selected_action": [account.pk],
+        "apply": "1",
+        "tag": "slow",
+        "name": "max_positions",
+        "value": "2",
+    }
+    for action in ("tag_selected", "limit_selected", "pause_selected", "move_selected"):
+        client.post(page, {"action": action, **chosen})
+    assert client.get(reverse("admin:accounts_account_bring_file")).status_code == 403
+    account.refresh_from_db()
+    assert (account.is_enabled, account.tags.count(), LimitOverride.objects.count()) == (True, 0, 0)

@@ -1,10 +1,11 @@
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accounts.domain.breaker import CLOSED, BreakerState, after_rejection, counts, scope
+from accounts.domain.breaker import CLOSED, BreakerState, after_rejection, counts, has_money_come, scope
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -92,3 +93,20 @@ def test_a_symbol_code_holds_back_one_symbol_and_a_money_code_the_account() -> N
 def test_it_is_never_open_longer_than_an_hour(codes: list[str]) -> None:
     state = rejected(CLOSED, *codes)
     assert not state.is_open(NOW + 60 * MINUTE)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "has_come"),
+    [
+        ("100", "200", True),
+        ("100", "199", False),
+        ("200", "100", False),
+        (None, "500", False),
+        ("100", None, False),
+    ],
+)
+def test_money_has_come_when_what_is_available_rose_by_a_hundredth_of_the_wallet(
+    before: str | None, after: str | None, has_come: bool
+) -> None:
+    read = [None if text is None else Decimal(text) for text in (after, before)]
+    assert has_money_come(read[0], read[1], Decimal(10_000)) is has_come

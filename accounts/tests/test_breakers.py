@@ -6,11 +6,14 @@ from pytest_django import DjangoAssertNumQueries
 from accounts.models import Account, Breaker
 from accounts.services.breakers import (
     is_open,
+    note_money,
     note_rejection,
     note_success,
     note_successes,
     note_verified,
     open_accounts,
+    state_of,
+    states,
 )
 from accounts.services.limits import set_override
 from accounts.services.registry import create_paper_accounts
@@ -106,3 +109,38 @@ def test_many_successes_close_what_they_prove_and_cost_one_query_when_nothing_co
     reject(accounts[1], SYMBOL_CLOSED)
     note_successes([(accounts[0].pk, ETH), (accounts[1].pk, ETH)], NOW)
     assert open_accounts(accounts, BTC, NOW) == {accounts[1].pk}
+
+
+def test_money_that_comes_closes_what_the_want_of_it_opened_and_nothing_else(account: Account) -> None:
+    other = create_paper_accounts(2)[0]
+    reject(account, MARGIN)
+    reject(account, SYMBOL_CLOSED)
+    reject(other, MARGIN)
+    note_money([account.pk], NOW + timedelta(minutes=1))
+    assert list(states(account).values_list("code", flat=True)) == [SYMBOL_CLOSED]
+    assert is_open(other, ETH, NOW)
+    assert not is_open(account, ETH, NOW)
+    assert Alert.objects.filter(cleared_at=None).count() == 2
+
+
+def test_money_for_nobody_asks_the_database_nothing(
+    account: Account, django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    with django_assert_num_queries(0):
+        note_money([], NOW)
+
+
+def test_a_mode_put_right_closes_what_the_mode_opened(account: Account) -> None:
+    reject(account, "-4061")
+    note_verified(account, NOW)
+    assert not is_open(account, BTC, NOW)
+
+
+def test_a_breaker_is_open_then_half_open_then_closed(account: Account) -> None:
+    reject(account, MARGIN)
+    row = Breaker.objects.get()
+    later = NOW + timedelta(minutes=6)
+    assert [state_of(row, at) for at in (NOW, later)] == ["open", "half-open"]
+    note_success(account, BTC, later)
+    row.refresh_from_db()
+    assert state_of(row, later) == "closed"

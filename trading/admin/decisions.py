@@ -5,21 +5,19 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from unfold.contrib.filters.admin import RangeDateTimeFilter
 from unfold.decorators import display
-from unfold.views import ChangeList
 
 from trading.admin.figures import DECISIONS, NOT_KNOWN, OUTCOMES, bps, figure, lines, moment, unbroken
-from trading.admin.rows import DeskRowsAdmin, DeskRowsInline
+from trading.admin.rows import DeskRowsAdmin, DeskRowsInline, LongList
 from trading.models import Allocation, Decision
 from trading.services.fan_outs import WITH_ENTRIES, FanOut, read_fan_outs, route_of, steps_of
 
 SEVERAL = 2
 
 
-class FanOutList(ChangeList):  # type: ignore[misc]  # unfold has no types
+class FanOutList(LongList):
     """The list with each decision's fan-out, read for the whole page at once."""
-
-    result_list: Any
 
     def get_results(self, request: HttpRequest) -> None:
         """Read the page's rows, then what became of them."""
@@ -139,10 +137,9 @@ class DecisionAdmin(DeskRowsAdmin):
         "slippage",
         "route",
     )
-    list_filter = ("status", "is_requested", "signal__source")
+    list_filter = ("status", "is_requested", "signal__source", ("decided_at", RangeDateTimeFilter))
     list_select_related = ("signal__source",)
     search_fields = ("signal__symbol", "signal__external_id", "reason")
-    date_hierarchy = "decided_at"
     inlines = [AllocationInline]
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[FanOutList]:  # noqa: ARG002 - Django's signature
@@ -213,4 +210,8 @@ class DecisionAdmin(DeskRowsAdmin):
 def _fan_out(decision: Decision) -> FanOut:
     """As the list attached it; on the form it is read for the one row."""
     attached = vars(decision).get("fan_out")
-    return attached if isinstance(attached, FanOut) else read_fan_outs([decision])[decision.pk]
+    if isinstance(attached, FanOut):
+        return attached
+    read = read_fan_outs([decision])[decision.pk]
+    vars(decision)["fan_out"] = read
+    return read

@@ -1,5 +1,6 @@
 from django.contrib import admin
 from django.utils.safestring import SafeString
+from unfold.contrib.filters.admin import FieldTextFilter, RangeDateTimeFilter
 from unfold.decorators import display
 
 from trading.admin.figures import ORDERS, figure, moment, unbroken
@@ -29,10 +30,17 @@ class OrderAdmin(DeskRowsAdmin):
         "average",
     )
     list_display_links = ("client_order_id",)
-    list_filter = ("status", "purpose", "market", "type", "side", "symbol")
+    list_filter = (
+        "status",
+        "purpose",
+        "market",
+        "type",
+        "side",
+        ("symbol", FieldTextFilter),
+        ("created_at", RangeDateTimeFilter),
+    )
     list_select_related = ("account",)
     search_fields = ("client_order_id", "exchange_order_id", "account__name", "symbol", "code")
-    date_hierarchy = "created_at"
 
     @display(description="Made", ordering="created_at")  # type: ignore[untyped-decorator]  # unfold has no types
     def made(self, order: Order) -> SafeString | str:
@@ -88,10 +96,16 @@ class FillAdmin(DeskRowsAdmin):
         "trade_id",
         "whose",
     )
-    list_filter = ("market", "side", "is_maker", "symbol")
+    list_filter = (
+        "market",
+        "side",
+        "is_maker",
+        ("symbol", FieldTextFilter),
+        ("filled_at", RangeDateTimeFilter),
+    )
+    ordering = ("-id",)
     list_select_related = ("account", "order")
     search_fields = ("trade_id", "client_order_id", "exchange_order_id", "account__name", "symbol")
-    date_hierarchy = "filled_at"
 
     @display(description="Filled", ordering="filled_at")  # type: ignore[untyped-decorator]  # unfold has no types
     def filled(self, fill: Fill) -> SafeString | str:

@@ -6,11 +6,11 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from unfold.contrib.filters.admin import FieldTextFilter
 from unfold.decorators import display
-from unfold.views import ChangeList
 
 from trading.admin.figures import NOT_KNOWN, PROTECTIONS, SIDES, figure, money, percent, unbroken
-from trading.admin.rows import DeskRowsAdmin, DeskRowsInline
+from trading.admin.rows import DeskRowsAdmin, DeskRowsInline, LongList
 from trading.domain.states import CloseReason, PositionStatus
 from trading.models import Order, Position, PositionEvent
 from trading.services.bells import Bells
@@ -20,10 +20,8 @@ from trading.services.readings import PositionReading, read_position, read_posit
 from trading.tasks import ring
 
 
-class ReadingList(ChangeList):  # type: ignore[misc]  # unfold has no types
+class ReadingList(LongList):
     """The list with each position against the mark, read for the whole page at once."""
-
-    result_list: Any
 
     def get_results(self, request: HttpRequest) -> None:
         """Read the page's rows, then their marks."""
@@ -83,7 +81,15 @@ class PositionAdmin(DeskRowsAdmin):
         "page",
     )
     list_display_links = ("whose_account", "symbol")
-    list_filter = ("status", "protection", "market", "is_long", "close_reason", "is_foreign", "symbol")
+    list_filter = (
+        "status",
+        "protection",
+        "market",
+        "is_long",
+        "close_reason",
+        "is_foreign",
+        ("symbol", FieldTextFilter),
+    )
     list_select_related = ("account",)
     search_fields = ("account__name", "symbol")
     actions = ["close_selected"]

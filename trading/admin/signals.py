@@ -4,6 +4,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
+from unfold.contrib.filters.admin import RangeDateTimeFilter
 from unfold.decorators import display
 
 from exchange.errors import ReadFailed
@@ -48,10 +49,9 @@ class SignalAdmin(DeskRowsAdmin):
         "note",
     )
     list_display_links = ("received", "symbol")
-    list_filter = ("status", "side", "action", "source")
+    list_filter = ("status", "side", "action", "source", ("received_at", RangeDateTimeFilter))
     list_select_related = ("source",)
     search_fields = ("external_id", "symbol")
-    date_hierarchy = "received_at"
     actions = ["execute_selected"]
 
     @display(description="Received", ordering="received_at")  # type: ignore[untyped-decorator]  # unfold has no types

@@ -13,6 +13,8 @@ from trading.api import (
     accounts,
     decisions,
     errors,
+    limits,
+    many_accounts,
     orders,
     positions,
     reports,
@@ -80,5 +82,17 @@ api = DeskApi(
     docs_decorator=for_readers,
 )
 errors.install(api)
-for module in (signals, decisions, accounts, positions, stops, orders, statistics, reports):
+MODULES = (
+    signals,
+    decisions,
+    accounts,
+    many_accounts,
+    limits,
+    positions,
+    stops,
+    orders,
+    statistics,
+    reports,
+)
+for module in MODULES:
     api.add_router("", module.router)

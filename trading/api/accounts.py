@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field, SecretStr
 
 from accounts.errors import AccountRefused
 from accounts.models import Account
-from accounts.services import registry
+from accounts.services import breakers, registry
 from accounts.tasks import verify_account
 from exchange.port import Market
 from trading.api.authentication import needs
@@ -85,6 +85,8 @@ class AccountOut(Schema):
     exchange: str
     mode: str
     group: str
+    tags: list[str]
+    time_zone: str
     leverage: int
     executors: list[ExecutorOut]
     is_enabled: bool
@@ -108,12 +110,13 @@ class AccountOut(Schema):
     @classmethod
     def of(cls, account: Account) -> "AccountOut":
         """Show a row of `_accounts()`."""
-        computed = {"id", "group", "executors", "has_keys", "equity", "open_positions"}
+        computed = {"id", "group", "tags", "executors", "has_keys", "equity", "open_positions"}
         copied = {name: getattr(account, name) for name in cls.model_fields if name not in computed}
         return cls(
             **copied,
             id=account.uuid,
             group=account.group.name if account.group else "",
+            tags=[tag.name for tag in account.tags.all()],
             executors=[
                 ExecutorOut(market=way.market, rank=way.rank, is_enabled=way.is_enabled)
                 for way in account.executors.all()
@@ -124,10 +127,32 @@ class AccountOut(Schema):
         )
 
 
+class BreakerOut(Schema):
+    """Rejections of one code in a row; `state` is open, half-open or closed, an empty symbol is every one."""
+
+    symbol: str
+    state: str
+    code: str
+    rejections: int
+    opened_at: datetime | None
+    open_until: datetime | None
+
+
 @router.get("multi-account/api-keys", auth=needs(Scope.READ), response=Page[AccountOut])
-def list_accounts(request: HttpRequest, paging: PagingQuery, *, archived: bool = False) -> Page[AccountOut]:
-    """Accounts, newest first; archived ones when asked for."""
+def list_accounts(
+    request: HttpRequest,
+    paging: PagingQuery,
+    *,
+    archived: bool = False,
+    group: Text | None = None,
+    tag: Text | None = None,
+) -> Page[AccountOut]:
+    """Accounts, newest first, of a group or with a tag where told; archived ones when asked for."""
     rows = _accounts().filter(archived_at__isnull=not archived)
+    if group is not None:
+        rows = rows.filter(group__name=group)
+    if tag is not None:
+        rows = rows.filter(pk__in=Account.tags.through.objects.filter(tag__name=tag).values("account"))
     shown, following = page_of(rows, paging)
     return Page(items=[AccountOut.of(account) for account in shown], next=following)
 
@@ -193,11 +218,30 @@ def ask_for_verification(request: HttpRequest, account_id: UUID) -> Status[Accou
     return Status(202, AccountOut.of(account))
 
 
+@router.get(
+    "multi-account/api-keys/{uuid:account_id}/breakers", auth=needs(Scope.READ), response=list[BreakerOut]
+)
+def list_breakers(request: HttpRequest, account_id: UUID) -> list[BreakerOut]:
+    """What the exchange keeps refusing of this account's entries; empty when nothing."""
+    account, now = get_object_or_404(Account, uuid=account_id), settings.CLOCK.now()
+    return [
+        BreakerOut(
+            symbol=row.symbol,
+            state=breakers.state_of(row, now),
+            code=row.code,
+            rejections=row.rejections,
+            opened_at=row.opened_at,
+            open_until=row.open_until,
+        )
+        for row in breakers.states(account)
+    ]
+
+
 def _accounts() -> QuerySet[Account]:
     is_open = Q(positions__status=PositionStatus.OPEN)
     return (
         Account.objects.select_related("group")
-        .prefetch_related("executors")
+        .prefetch_related("executors", "tags")
         .annotate(open_positions=Count("positions", filter=is_open))
     )
 

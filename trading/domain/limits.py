@@ -185,6 +185,11 @@ class Limits:
         """The limits that no group or account can have otherwise."""
         return DESK_ONLY
 
+    @property
+    def setting_only(self) -> frozenset[str]:
+        """The limits that only a setting changes, for every process at its start."""
+        return SETTING_ONLY
+
     def as_edge(self) -> dict[str, str]:
         """Return every tunable as it would be written in a setting, percent where the kind says so."""
         return {name: _write(tunable.kind, getattr(self, name)) for name, tunable in TUNABLES.items()}
@@ -405,6 +410,19 @@ DESK_ONLY = frozenset(
     }
 )
 """What is decided once for all accounts: a group or an account cannot have it otherwise."""
+
+SETTING_ONLY = frozenset(
+    {
+        "correlation_min_hours",
+        "unprotected_seconds",
+        "unseen_alarm_seconds",
+        "second_stop_seconds",
+        "stop_priority_seconds",
+        "stop_hung_seconds",
+        "stream_max_age_seconds",
+    }
+)
+"""What the watcher, protection and the market's readers go by at every tick: told at start only."""
 
 MODE_DEFAULTS: Mapping[str, Mapping[str, LimitValue]] = {
     "paper": {},

@@ -7,6 +7,7 @@ from django.db.models import Q
 
 from accounts.errors import AccountRefused
 from accounts.models import Account, AccountGroup
+from accounts.services.limits import check_owners
 from accounts.services.registry import HIGHEST_LEVERAGE, wipe_keys
 from trading.domain.states import OPEN, OrderStatus, PositionStatus
 from trading.models import Order, Position
@@ -35,9 +36,14 @@ def archive(account: Account, now: datetime) -> None:
 
 
 def change_group(account: Account, group: str) -> None:
-    """Put an account into a group, made when it is new; an empty name takes it out."""
-    account.group = AccountGroup.objects.get_or_create(name=group)[0] if group else None
-    account.save(update_fields=["group"])
+    """Put an account into a group, made when it is new; an empty name takes it out.
+
+    Raises AccountRefused(BAD_LIMIT) when its own limits contradict the group's, and then it stays.
+    """
+    with transaction.atomic():
+        account.group = AccountGroup.objects.get_or_create(name=group)[0] if group else None
+        account.save(update_fields=["group"])
+        check_owners([account])
 
 
 def change_canary(account: Account, *, is_canary: bool) -> None:

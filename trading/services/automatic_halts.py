@@ -13,6 +13,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from accounts.models import Account
+from accounts.services.limits import desk_limits
 from exchange.port import Market
 from trading.domain.autohalt import (
     STOP_OUTS,
@@ -96,7 +97,7 @@ def _check_desk(
     )
     return [
         halt
-        for code in desk_halts(desk, settings.LIMITS, now)
+        for code in desk_halts(desk, desk_limits(), now)
         if (halt := _raise("desk", code, now)) is not None
     ]
 
@@ -117,7 +118,7 @@ def _resume_stream(marks_age_seconds: float | None, now: datetime) -> None:
 
 def _stop_outs(limits: Iterable[Limits], now: datetime) -> list[StopOut]:
     """The stop-outs that any rule still counts."""
-    minutes = [settings.LIMITS.desk_stop_out_minutes, *(one.account_stop_out_minutes for one in limits)]
+    minutes = [desk_limits().desk_stop_out_minutes, *(one.account_stop_out_minutes for one in limits)]
     since = now - timedelta(minutes=max(minutes))
     closed = Position.objects.filter(
         status=PositionStatus.CLOSED, closed_at__gte=since, close_reason__in=sorted(STOP_OUTS)
@@ -148,7 +149,7 @@ def _drawdown(account: Account, exposure: Exposure) -> Decimal:
 
 
 def _accounts_long_unknown() -> int:
-    since = timezone.now() - timedelta(seconds=settings.LIMITS.unknown_alarm_seconds)
+    since = timezone.now() - timedelta(seconds=desk_limits().unknown_alarm_seconds)
     unknown = Order.objects.filter(status=OrderStatus.UNKNOWN, unknown_since__lt=since)
     return unknown.values("account_id").distinct().count()
 

@@ -14,7 +14,9 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import F, Q
 
+from accounts.domain.breaker import has_money_come
 from accounts.models import Account
+from accounts.services import breakers
 from accounts.services.gateways import gateway_for
 from exchange.budget import Priority, priority
 from exchange.loop import IoLoop
@@ -65,6 +67,7 @@ def write_balances(accounts: Sequence[Account], pictures: Mapping[int, Picture])
     if held_back:
         streams.doubt(held_back)
     read = [account for account in accounts if account.pk in pictures and account.pk not in held_back]
+    richer = [account.pk for account in read if _has_money_come(account, pictures[account.pk])]
     with transaction.atomic():
         lock_accounts(account.pk for account in read)
         same: dict[datetime, list[int]] = defaultdict(list)
@@ -75,6 +78,12 @@ def write_balances(accounts: Sequence[Account], pictures: Mapping[int, Picture])
         for read_at, ids in same.items():
             times = {"balances_at": read_at, "fresh_at": read_at, "audited_at": read_at}
             Account.objects.filter(pk__in=ids).update(**times)
+    breakers.note_money(richer, settings.CLOCK.now())
+
+
+def _has_money_come(account: Account, picture: Picture) -> bool:
+    balance = picture.balance
+    return has_money_come(balance.available, account.available_balance, balance.wallet)
 
 
 def read_incomes(accounts: Sequence[Account], now: datetime) -> int:

@@ -3,10 +3,10 @@
 from collections import Counter
 from datetime import datetime
 
-from django.conf import settings
 from django.db import transaction
 from django.db.models import QuerySet
 
+from accounts.services.limits import desk_limits
 from alerts.models import Alert, Severity
 from alerts.services import clear_alerts, raise_alert
 from trading.domain.breaker import venue_circuit
@@ -29,7 +29,7 @@ def stop_if_same_code(decision_id: int, now: datetime) -> Bells:
     )
     rejections = Counter(code for _, code in rejected)
     offered = entries.order_by().values("account_id").distinct().count()
-    code = venue_circuit(rejections, offered, settings.LIMITS)
+    code = venue_circuit(rejections, offered, desk_limits())
     return Bells() if code is None else _stop(decision_id, code, rejections[code], now)
 
 

@@ -20,7 +20,7 @@ from django.utils import timezone
 from redis.exceptions import RedisError
 
 from accounts.models import Account
-from accounts.services.limits import effective_limits_of
+from accounts.services.limits import usable_limits_of
 from alerts.models import Severity
 from alerts.services import clear_alert, clear_alerts, raise_alert
 from exchange.port import Market, PositionReport
@@ -361,10 +361,9 @@ def _judge(accounts: Sequence[Account], now: datetime) -> None:
     marks: dict[str, Decimal] = {
         symbol: mark.mark_price for symbol, mark in prices.fresh_marks(held, now).items()
     }
-    found = effective_limits_of(accounts)
-    limits = {one.pk: found[one.pk].limits if one.pk in found else settings.LIMITS for one in accounts}
+    limits = usable_limits_of(accounts)
     at_stake = exposures(accounts, limits, marks, now)
-    warnings.warn(accounts, at_stake, marks, now)
+    warnings.warn(accounts, limits, at_stake, marks, now)
     automatic_halts.check(accounts, limits, at_stake, _marks_age_seconds(), now)
 
 

@@ -8,11 +8,9 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
-from django.conf import settings
-
 from accounts.models import Account, SymbolSetting
 from accounts.services.among import Among
-from accounts.services.limits import effective_limits_of
+from accounts.services.limits import usable_limits_of
 from exchange.errors import ReadFailed
 from exchange.port import Market
 from trading.domain import exit_plan
@@ -72,8 +70,7 @@ def limits_of_many(accounts: Collection[Account]) -> dict[int, Limits]:
 
     Contradicting limits refuse an entry, never an exit: a position must have its stop.
     """
-    found = effective_limits_of(accounts)
-    return {one.pk: found[one.pk].limits if one.pk in found else settings.LIMITS for one in accounts}
+    return usable_limits_of(accounts)
 
 
 def figures_from(inputs: Mapping[str, Any], symbol: str) -> MarketFigures:

@@ -14,7 +14,7 @@ from django.conf import settings
 from accounts.models import Account, Executor, Health, SymbolSetting
 from accounts.services import breakers
 from accounts.services.among import Among
-from accounts.services.limits import effective_limits_of
+from accounts.services.limits import desk_limits, effective_limits_of
 from exchange.clock import TOO_FAR_MS
 from exchange.errors import ReadFailed
 from exchange.port import Market
@@ -140,7 +140,8 @@ def load_scene(decision: Decision, seen: MarketScene, accounts: Sequence[Account
     """Load the accounts' rows; call it inside the transaction that writes what follows from them."""
     effective = effective_limits_of(accounts)
     contradicting = frozenset(account.pk for account in accounts) - frozenset(effective)
-    limits: dict[int, Limits] = dict.fromkeys(contradicting, settings.LIMITS)
+    desk = desk_limits()
+    limits: dict[int, Limits] = dict.fromkeys(contradicting, desk)
     limits |= {pk: found.limits for pk, found in effective.items()}
     symbol = seen.figures.symbol
     return Scene(
@@ -156,8 +157,8 @@ def load_scene(decision: Decision, seen: MarketScene, accounts: Sequence[Account
         broken=breakers.open_accounts(accounts, symbol, now),
         halts=halts.standing(now),
         last_acted_at=_last_acted_at(decision),
-        kelly=history.kelly(settings.LIMITS.history_days, now),
-        desk_room=_desk_room(seen),
+        kelly=history.kelly(desk.history_days, now),
+        desk_room=_desk_room(seen, desk),
     )
 
 
@@ -226,10 +227,10 @@ def _last_acted_at(decision: Decision) -> datetime | None:
     return acted.exclude(pk=decision.pk).order_by("-decided_at").values_list("decided_at", flat=True).first()
 
 
-def _desk_room(seen: MarketScene) -> Decimal:
+def _desk_room(seen: MarketScene, limits: Limits) -> Decimal:
     """What the desk may still take of this coin: the ceiling less everything held and on its way."""
     ceiling = desk_ceiling(
-        settings.LIMITS,
+        limits,
         quote_volume_24h=seen.figures.quote_volume_24h,
         depth_notional=seen.figures.depth_notional,
     )

@@ -9,10 +9,10 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 
 import structlog
-from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import Q, QuerySet
 
+from accounts.services.limits import desk_limits
 from exchange.errors import ReadFailed
 from trading.domain.states import (
     AllocationOutcome,
@@ -131,7 +131,7 @@ def continue_actions(now: datetime) -> Bells:
 
 def expire(now: datetime) -> int:
     """Mark undecided signals that are past their own expiry or the desk's greatest age; how many."""
-    oldest = now - timedelta(seconds=settings.LIMITS.signal_max_age_seconds)
+    oldest = now - timedelta(seconds=desk_limits().signal_max_age_seconds)
     undecided = Signal.objects.filter(status=SignalStatus.OPEN, action=SignalAction.OPEN)
     too_old = undecided.filter(created_at__lt=oldest)
     expired = undecided.filter(expires_at__lte=now)
@@ -220,7 +220,7 @@ def _read_times(draft: SignalDraft, now: datetime) -> tuple[datetime, datetime |
         _refuse_unless(moment is None or moment.tzinfo is not None, "TIME", f"{name} names no time zone")
     created_at, expires_at = draft.created_at or now, draft.expires_at
     age_seconds = (now - created_at).total_seconds()
-    limit_seconds = settings.LIMITS.signal_max_age_seconds
+    limit_seconds = desk_limits().signal_max_age_seconds
     _refuse_unless(age_seconds >= -CLOCK_TOLERANCE_SECONDS, "FUTURE", f"created {-age_seconds:.0f} s ahead")
     _refuse_unless(age_seconds <= limit_seconds, "STALE", f"created {age_seconds:.0f} s ago")
     if expires_at is None:

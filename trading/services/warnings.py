@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 
-from django.conf import settings
-
 from accounts.models import Account
+from accounts.services.limits import desk_limits
 from alerts.models import Alert, Severity
 from alerts.services import clear_alert, raise_alert
+from trading.domain.limits import Limits
 from trading.domain.percent import price_move
 from trading.domain.states import PositionStatus
 from trading.models import Position
@@ -20,12 +20,14 @@ NEAR_STOP, DECISION_LOSING, DAY_LOSS, MARGIN_LOW = "STOP_NEAR", "DECISION_LOSING
 
 def warn(
     accounts: Sequence[Account],
+    limits: Mapping[int, Limits],
     exposures: Mapping[int, Exposure],
     marks: Mapping[str, Decimal],
     now: datetime,
 ) -> None:
     """Raise and clear the warnings of positions, decisions and accounts as they stand at these marks."""
-    standing = _decision_warnings(marks) | _account_warnings(accounts, exposures)
+    desk = desk_limits()
+    standing = _decision_warnings(marks, desk) | _account_warnings(accounts, limits, exposures, desk)
     told = _told()
     for cause in standing.keys() - told:
         code, message = standing[cause]
@@ -34,7 +36,7 @@ def warn(
         clear_alert(cause, now=now)
 
 
-def _decision_warnings(marks: Mapping[str, Decimal]) -> dict[str, tuple[str, str]]:
+def _decision_warnings(marks: Mapping[str, Decimal], limits: Limits) -> dict[str, tuple[str, str]]:
     by_decision: dict[int, list[Position]] = defaultdict(list)
     held = Position.objects.filter(status=PositionStatus.OPEN, allocation__isnull=False)
     for position in held.select_related("allocation"):
@@ -42,9 +44,7 @@ def _decision_warnings(marks: Mapping[str, Decimal]) -> dict[str, tuple[str, str
             by_decision[position.allocation.decision_id].append(position)
     found: dict[str, tuple[str, str]] = {}
     for decision, positions in by_decision.items():
-        near = [
-            one for one in positions if is_near_stop(one, marks[one.symbol], settings.LIMITS.stop_approach)
-        ]
+        near = [one for one in positions if is_near_stop(one, marks[one.symbol], limits.stop_approach)]
         symbol = positions[0].symbol
         if near:
             found[f"stop-near:{decision}"] = (
@@ -74,7 +74,10 @@ def _move(position: Position, mark_price: Decimal) -> Decimal:
 
 
 def _account_warnings(
-    accounts: Sequence[Account], exposures: Mapping[int, Exposure]
+    accounts: Sequence[Account],
+    limits: Mapping[int, Limits],
+    exposures: Mapping[int, Exposure],
+    desk: Limits,
 ) -> dict[str, tuple[str, str]]:
     found: dict[str, tuple[str, str]] = {}
     for account in accounts:
@@ -84,12 +87,12 @@ def _account_warnings(
         baseline = account.day_baseline_equity
         if exposure.day_profit is not None and baseline:
             share = exposure.day_profit / baseline
-            if share <= -settings.LIMITS.day_warning:
+            if share <= -desk.day_warning:
                 found[f"day-loss:{account.pk}"] = (
                     DAY_LOSS,
                     f"{account.name}: the day stands at {share:.2%} of equity.",
                 )
-        if _is_margin_low(account):
+        if _is_margin_low(account, limits[account.pk].margin_reserve):
             found[f"margin-low:{account.pk}"] = (
                 MARGIN_LOW,
                 f"{account.name}: {account.available_balance:f} available is less than the reserve.",
@@ -97,11 +100,11 @@ def _account_warnings(
     return found
 
 
-def _is_margin_low(account: Account) -> bool:
+def _is_margin_low(account: Account, reserve: Decimal) -> bool:
     if account.available_balance is None or account.wallet_balance is None:
         return False
     equity = account.wallet_balance + (account.unrealized_profit or Decimal(0))
-    return account.available_balance < settings.LIMITS.margin_reserve * equity
+    return account.available_balance < reserve * equity
 
 
 def _told() -> set[str]:

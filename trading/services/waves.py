@@ -10,11 +10,11 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 import structlog
-from django.conf import settings
 from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
+from accounts.services.limits import desk_limits
 from alerts.models import Alert, Severity
 from alerts.services import clear_alerts, raise_alert
 from trading.domain.states import (
@@ -72,7 +72,7 @@ def advance(decision: Decision, now: datetime) -> Bells:
             return Bells()
         if routes.is_late(locked, now):
             return _end_late(locked, now)
-        verdict = judge(_canaries(locked), settings.LIMITS)
+        verdict = judge(_canaries(locked), desk_limits())
         if verdict == Verdict.WAIT:
             return Bells()
         return _release(locked, now) if verdict == Verdict.RELEASE else _skip(locked, SkipCode(verdict), now)

@@ -3,10 +3,12 @@
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.test import Client
 from redis import Redis
 
 from accounts.models import Account
+from accounts.services.breakers import note_rejection
 from trading.domain.states import OrderStatus, PositionStatus
 from trading.services.tokens import Scope
 from trading.tests import rows
@@ -165,3 +167,12 @@ def test_a_deleted_account_is_archived_and_its_keys_are_gone(asking: Asker, redi
     assert client.get(KEYS).json()["items"] == []
     assert [item["name"] for item in client.get(f"{KEYS}?archived=true").json()["items"]] == ["alpha"]
     assert client.delete(f"{KEYS}/{account.uuid}").json()["error"]["code"] == "ARCHIVED"
+
+
+def test_what_the_exchange_keeps_refusing_of_an_account_is_told(asking: Asker) -> None:
+    account = rows.account("alpha")
+    for _ in range(3):
+        note_rejection(account, "BTC/USDT:USDT", "-2019", settings.CLOCK.now())
+    (told,) = asking(Scope.READ).get(f"{KEYS}/{account.uuid}/breakers").json()
+    assert (told["state"], told["symbol"], told["code"], told["rejections"]) == ("open", "", "-2019", 3)
+    assert asking(Scope.READ).get(f"{KEYS}/{rows.account('beta').uuid}/breakers").json() == []

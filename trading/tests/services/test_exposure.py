@@ -9,6 +9,7 @@ import pytest
 from django.conf import settings
 
 from accounts.models import Account
+from accounts.services.breakers import is_open, note_rejection
 from exchange.port import Market, OrderSide
 from tests.processes import PaperExchange
 from trading.domain.limits import Limits
@@ -387,3 +388,15 @@ def test_a_transfer_of_another_asset_is_none_of_the_wallet_that_is_read() -> Non
         account=account, income_id="1", kind="TRANSFER", asset="BNB", quantity=Decimal(10), at=now()
     )
     assert exposure_of(account).day_profit == 0
+
+
+def test_money_that_comes_closes_the_circuit_that_the_want_of_it_opened(faults: PaperExchange) -> None:
+    account = an_account_read()
+    for _ in range(3):
+        note_rejection(account, "BTC/USDT:USDT", "-2019", now())
+    faults.post("/paper/account", key=account.name, deposit="50")
+    read(account)
+    assert is_open(account, "BTC/USDT:USDT", now()), "less than a hundredth is the market's doing"
+    faults.post("/paper/account", key=account.name, deposit="600")
+    read(account, after_seconds=400)
+    assert not is_open(account, "BTC/USDT:USDT", now())

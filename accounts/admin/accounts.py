@@ -8,28 +8,24 @@ from django.conf import settings
 from django.contrib import admin, messages
 from django.db import transaction
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.utils.html import format_html, format_html_join
+from django.http import HttpRequest, HttpResponse
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.timesince import timesince
-from unfold.admin import ModelAdmin, TabularInline
-from unfold.decorators import display
-from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminSelectWidget
+from unfold.admin import TabularInline
+from unfold.contrib.filters.admin import AutocompleteSelectFilter
+from unfold.decorators import action, display
+from unfold.widgets import UnfoldAdminPasswordWidget
 
-from accounts.errors import AccountRefused
-from accounts.models import (
-    Account,
-    AccountGroup,
-    AccountSource,
-    Breaker,
-    Executor,
-    LimitOverride,
-    SymbolSetting,
-)
-from accounts.services.breakers import note_cause_gone
-from accounts.services.limits import check_owner, effective_limits
-from accounts.services.registry import HIGHEST_LEVERAGE, create_account, pause, replace_keys, resume
-from accounts.tasks import verify_account
+from accounts.admin.bulk import GroupForm, LimitForm, TagForm, UntagForm, ask_first
+from accounts.admin.files import download, import_page
+from accounts.admin.limits import LimitedAdmin, LimitInline, changes_table, limits_table
+from accounts.models import Account, AccountSource, Executor
+from accounts.services import bulk
+from accounts.services.files import CSV, JSON
+from accounts.services.limits import effective_limits
+from accounts.services.registry import HIGHEST_LEVERAGE, create_account, replace_keys
+from accounts.tasks import verify_account, verify_accounts
 
 HEALTH_COLOURS = {
     "HEALTHY": "success",
@@ -42,22 +38,7 @@ HEALTH_COLOURS = {
 PERMISSION_COLOURS = {"SAFE": "success", "UNSAFE": "danger", "NO_IP_LIMIT": "warning", "UNKNOWN": "info"}
 TOLD_BY_ENVIRONMENT = ("name", "group", "leverage")
 NOT_KNOWN = "–"
-
-
-class ReadOnlyAdmin(ModelAdmin):  # type: ignore[misc]  # unfold has no types
-    """Rows that only the desk writes."""
-
-    def has_add_permission(self, *_: Any) -> bool:
-        """Nobody adds one by hand."""
-        return False
-
-    def has_change_permission(self, *_: Any, **__: Any) -> bool:
-        """Nobody edits one."""
-        return False
-
-    def has_delete_permission(self, *_: Any, **__: Any) -> bool:
-        """Nobody deletes one."""
-        return False
+MOST_NAMED = 10
 
 
 class AccountForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable while running
@@ -83,6 +64,7 @@ class AccountForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptab
             "exchange",
             "mode",
             "group",
+            "tags",
             "time_zone",
             "leverage",
             "is_canary",
@@ -124,54 +106,8 @@ class ExecutorInline(TabularInline):  # type: ignore[misc]  # unfold has no type
     can_delete = False
 
 
-class LimitInline(TabularInline):  # type: ignore[misc]  # unfold has no types
-    """Limits set otherwise than the desk's; percent where the limit is one."""
-
-    model = LimitOverride
-    fields = ("name", "value", "changed_by", "changed_at")
-    readonly_fields = ("changed_by", "changed_at")
-    extra = 0
-
-    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        """Names are chosen, not typed."""
-        if db_field.name == "name":
-            names = [
-                (name, name) for name in sorted(set(settings.LIMITS.as_edge()) - settings.LIMITS.desk_only)
-            ]
-            return forms.ChoiceField(choices=names, widget=UnfoldAdminSelectWidget)
-        return super().formfield_for_dbfield(db_field, request, **kwargs)
-
-
-class RefusingAdmin(ModelAdmin):  # type: ignore[misc]  # unfold has no types
-    """Shows a refusal of the services; the request's transaction has then undone everything."""
-
-    def changeform_view(
-        self,
-        request: HttpRequest,
-        object_id: str | None = None,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        """The form, or a refusal."""
-        try:
-            response: HttpResponse = super().changeform_view(request, object_id, form_url, extra_context)
-        except AccountRefused as refused:
-            self.message_user(request, f"{refused.code}: {refused.message}", messages.ERROR)
-            return HttpResponseRedirect(request.get_full_path())
-        return response
-
-    def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: Any) -> None:
-        """Who changed a limit, and whether it can stand beside the others."""
-        for row in formset.save(commit=False):
-            if isinstance(row, LimitOverride):
-                row.changed_by = request.user.get_username()
-        super().save_formset(request, form, formset, change)
-        if formset.model is LimitOverride:
-            check_owner(form.instance)
-
-
 @admin.register(Account)
-class AccountAdmin(RefusingAdmin):
+class AccountAdmin(LimitedAdmin):
     """Accounts at a glance; keys are write-only; nothing is deleted here."""
 
     form = AccountForm
@@ -179,7 +115,8 @@ class AccountAdmin(RefusingAdmin):
     list_display: Sequence[str] = (
         "name",
         "state",
-        "mode",
+        "grouped",
+        "tagged",
         "equity",
         "spot",
         "markets",
@@ -187,10 +124,32 @@ class AccountAdmin(RefusingAdmin):
         "key",
         "verified",
     )
-    list_filter: Sequence[Any] = ("health", "is_enabled", "is_canary", "mode", "group", "source")
-    list_per_page = 50
+    list_filter: Sequence[Any] = (
+        "health",
+        "is_enabled",
+        "is_canary",
+        "mode",
+        ("group", AutocompleteSelectFilter),
+        ("tags", AutocompleteSelectFilter),
+        "source",
+        ("archived_at", admin.EmptyFieldListFilter),
+    )
+    list_filter_submit = True
+    list_fullwidth = True
     search_fields: Sequence[str] = ("name", "group__name", "exchange_account_id")
-    actions: ClassVar = ["verify_selected", "pause_selected", "resume_selected"]
+    autocomplete_fields: Sequence[str] = ("group", "tags")
+    actions: ClassVar = [
+        "verify_selected",
+        "pause_selected",
+        "resume_selected",
+        "move_selected",
+        "tag_selected",
+        "untag_selected",
+        "limit_selected",
+        "export_as_csv",
+        "export_as_json",
+    ]
+    actions_list: ClassVar = ["bring_file"]
     readonly_fields: Sequence[str] = (
         "source",
         "state_in_words",
@@ -204,21 +163,22 @@ class AccountAdmin(RefusingAdmin):
         "spot",
         "key",
         "limits_in_effect",
+        "limit_changes",
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Account]:
         """Rows with what the list shows of them."""
         rows: QuerySet[Account] = super().get_queryset(request)
-        return rows.select_related("group").prefetch_related("executors")
+        return rows.select_related("group").prefetch_related("executors", "tags")
 
     def get_fieldsets(self, request: HttpRequest, obj: Account | None = None) -> Any:  # noqa: ARG002 - Django's signature
         """A new account: terms and keys. A known one: its state first."""
         terms = (
             "name",
             ("exchange", "mode"),
-            ("group", "time_zone"),
-            ("leverage", "is_canary"),
-            "unknown_permissions_accepted",
+            ("group", "tags"),
+            ("time_zone", "leverage"),
+            ("is_canary", "unknown_permissions_accepted"),
         )
         keys = ("api_key", "api_secret", "passphrase")
         if obj is None:
@@ -236,6 +196,7 @@ class AccountAdmin(RefusingAdmin):
             ("Account", {"fields": terms}),
             ("Keys", {"fields": shown_keys}),
             ("Limits in effect", {"fields": ("limits_in_effect",), "classes": ("collapse",)}),
+            ("Changes of limits", {"fields": ("limit_changes",), "classes": ("collapse",)}),
         ]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Account | None = None) -> Sequence[str]:
@@ -256,14 +217,15 @@ class AccountAdmin(RefusingAdmin):
     def save_model(self, request: HttpRequest, obj: Account, form: Any, change: bool) -> None:  # noqa: ARG002 - Django's signature
         """Through the services; only changed columns, so that a verification meanwhile is kept."""
         if change:
-            changed = [name for name in form.changed_data if name in AccountForm.Meta.fields]
+            columns = set(AccountForm.Meta.fields) - {"tags"}
+            changed = [name for name in form.changed_data if name in columns]
             obj.save(update_fields=changed)
             if form.has_keys:
                 replace_keys(obj, *form.keys())
         else:
             _create(obj, *form.keys())
         if not change or form.changed_data:
-            _ring_verification(obj)
+            _ring_verification(obj.pk)
 
     @display(description="State", label=HEALTH_COLOURS)  # type: ignore[untyped-decorator]  # unfold has no types
     def state(self, account: Account) -> tuple[str, str]:
@@ -319,104 +281,103 @@ class AccountAdmin(RefusingAdmin):
 
     @display(description="Limits")  # type: ignore[untyped-decorator]  # unfold has no types
     def limits_in_effect(self, account: Account) -> SafeString:
-        """Every limit with its value and who set it: desk, group or account."""
+        """Every limit with its value and who set it: setting, desk, group or account."""
         try:
-            shown = effective_limits(account).shown()
+            return limits_table(effective_limits(account))
         except ValueError as error:
             return format_html("<strong>No entries: {}</strong>", error)
-        # What is not the desk's comes first.
-        rows = sorted(shown.items(), key=lambda item: (item[1][1] == "desk", item[0]))
-        cells = format_html_join(
-            "",
-            "<tr><td>{}</td><td>{}</td><td>{}</td></tr>",
-            ((name, value, origin) for name, (value, origin) in rows),
-        )
-        return format_html("<table><tr><th>Limit</th><th>Value</th><th>Set by</th></tr>{}</table>", cells)
+
+    @display(description="Changes")  # type: ignore[untyped-decorator]  # unfold has no types
+    def limit_changes(self, account: Account) -> SafeString:
+        """Who changed which limit, newest first."""
+        return changes_table(account)
+
+    @display(description="Group", ordering="group__name")  # type: ignore[untyped-decorator]  # unfold has no types
+    def grouped(self, account: Account) -> str:
+        """Its group."""
+        return account.group.name if account.group else NOT_KNOWN
+
+    @display(description="Tags")  # type: ignore[untyped-decorator]  # unfold has no types
+    def tagged(self, account: Account) -> str:
+        """Its words."""
+        return ", ".join(tag.name for tag in account.tags.all()) or NOT_KNOWN
 
     @admin.action(description="Verify at the exchange", permissions=["change"])
     def verify_selected(self, request: HttpRequest, queryset: QuerySet[Account]) -> None:
-        """Ring for a verification of each."""
-        for account in queryset:
-            _ring_verification(account)
-        self.message_user(request, f"{len(queryset)} verifications asked for.")
+        """Have each verified: some at once, the rest as fast as the rate budget allows."""
+        asked = bulk.ask_verification(_plain(queryset), settings.CLOCK.now())
+        transaction.on_commit(verify_accounts.delay, robust=True)
+        self.message_user(request, f"{asked} verifications asked for.")
 
     @admin.action(description="Pause", permissions=["change"])
     def pause_selected(self, request: HttpRequest, queryset: QuerySet[Account]) -> None:
         """No new entries; exits and monitoring go on."""
-        for account in queryset:
-            pause(account, f"Paused by {request.user.get_username()}.")
-        self.message_user(request, f"{len(queryset)} paused: exits and monitoring go on.")
+        paused = bulk.pause_all(_plain(queryset), f"Paused by {request.user.get_username()}.")
+        self.message_user(request, f"{paused} paused: exits and monitoring go on.")
 
     @admin.action(description="Resume", permissions=["change"])
     def resume_selected(self, request: HttpRequest, queryset: QuerySet[Account]) -> None:
         """Entries again, except for archived accounts."""
-        resumed = 0
-        for account in queryset:
-            try:
-                resume(account)
-            except AccountRefused as refused:
-                self.message_user(request, refused.message, messages.ERROR)
-            else:
-                resumed += 1
+        resumed, archived = bulk.resume_all(_plain(queryset))
+        for name in archived[:MOST_NAMED]:
+            self.message_user(request, f"{name} is archived: make it anew.", messages.ERROR)
         self.message_user(request, f"{resumed} resumed.")
 
+    @admin.action(description="Move to a group...", permissions=["change"])
+    def move_selected(self, request: HttpRequest, queryset: QuerySet[Account]) -> HttpResponse | None:
+        """Ask for the group first."""
 
-@admin.register(AccountGroup)
-class AccountGroupAdmin(RefusingAdmin):
-    """Groups with the limits of all their accounts."""
+        def move(chosen: list[Account], asked: dict[str, Any]) -> str:
+            group = asked["group"].name if asked["group"] else ""
+            return f"{bulk.move_all(chosen, group)} are in {group or 'no group'}."
 
-    list_display = ("name", "members")
-    search_fields = ("name",)
-    inlines: ClassVar = [LimitInline]
+        return ask_first(self, request, _plain(queryset), GroupForm, move)
 
-    @display(description="Accounts")  # type: ignore[untyped-decorator]  # unfold has no types
-    def members(self, group: AccountGroup) -> int:
-        """How many accounts it has."""
-        return group.accounts.count()
+    @admin.action(description="Add a tag...", permissions=["change"])
+    def tag_selected(self, request: HttpRequest, queryset: QuerySet[Account]) -> HttpResponse | None:
+        """Ask for the word first."""
 
+        def tag(chosen: list[Account], asked: dict[str, Any]) -> str:
+            return f"{bulk.tag_all(chosen, asked['tag'])} tagged {asked['tag']}."
 
-@admin.register(Breaker)
-class BreakerAdmin(ReadOnlyAdmin):
-    """Where entries are held back because the exchange keeps refusing them."""
+        return ask_first(self, request, _plain(queryset), TagForm, tag)
 
-    list_display = ("account", "where", "state", "code", "rejections", "openings", "opened_at", "open_until")
-    list_select_related = ("account",)
-    list_filter = ("code",)
-    search_fields = ("account__name", "symbol")
-    actions: ClassVar = ["close_selected"]
+    @admin.action(description="Remove a tag...", permissions=["change"])
+    def untag_selected(self, request: HttpRequest, queryset: QuerySet[Account]) -> HttpResponse | None:
+        """Ask for the word first."""
 
-    def has_close_permission(self, request: HttpRequest) -> bool:
-        """Who may change accounts may close their breakers."""
-        return request.user.has_perm("accounts.change_account")
+        def untag(chosen: list[Account], asked: dict[str, Any]) -> str:
+            return f"{bulk.untag_all(chosen, asked['tag'].name)} were tagged {asked['tag']}."
 
-    @display(description="Where")  # type: ignore[untyped-decorator]  # unfold has no types
-    def where(self, breaker: Breaker) -> str:
-        """The symbol, or every one."""
-        return breaker.symbol or "all symbols"
+        return ask_first(self, request, _plain(queryset), UntagForm, untag)
 
-    @display(description="State", label={"open": "danger", "closed": "success", "trying": "warning"})  # type: ignore[untyped-decorator]  # unfold has no types
-    def state(self, breaker: Breaker) -> str:
-        """Open, or trying again after its time, or closed."""
-        if breaker.open_until is None:
-            return "closed"
-        return "open" if settings.CLOCK.now() < breaker.open_until else "trying"
+    @admin.action(description="Set a limit...", permissions=["change"])
+    def limit_selected(self, request: HttpRequest, queryset: QuerySet[Account]) -> HttpResponse | None:
+        """Ask for limit and value first."""
+        by = request.user.get_username()
 
-    @admin.action(description="Close: the cause is gone", permissions=["close"])
-    def close_selected(self, request: HttpRequest, queryset: QuerySet[Breaker]) -> None:
-        """Let entries through again."""
-        for breaker in queryset.select_related("account"):
-            note_cause_gone(breaker.account, [breaker.code], settings.CLOCK.now())
-        self.message_user(request, f"{len(queryset)} closed.")
+        def limit(chosen: list[Account], asked: dict[str, Any]) -> str:
+            changed = bulk.set_limit_for_all(chosen, asked["name"], asked["value"], by)
+            return (
+                f"{asked['name']} is {asked['value'] or 'no longer set'} on {len(chosen)}: {changed} changed."
+            )
 
+        return ask_first(self, request, _plain(queryset), LimitForm, limit)
 
-@admin.register(SymbolSetting)
-class SymbolSettingAdmin(ReadOnlyAdmin):
-    """Leverage and margin mode as the exchange last read them back."""
+    @admin.action(description="Export as CSV, without keys")
+    def export_as_csv(self, request: HttpRequest, queryset: QuerySet[Account]) -> HttpResponse:  # noqa: ARG002 - Django's signature
+        """Terms, tags and limits for a spreadsheet."""
+        return download(_plain(queryset), CSV)
 
-    list_display = ("account", "symbol", "leverage", "is_isolated", "read_at")
-    list_select_related = ("account",)
-    list_filter = ("symbol", "leverage", "is_isolated")
-    search_fields = ("account__name", "symbol")
+    @admin.action(description="Export as JSON, without keys")
+    def export_as_json(self, request: HttpRequest, queryset: QuerySet[Account]) -> HttpResponse:  # noqa: ARG002 - Django's signature
+        """Terms, tags and limits for a program."""
+        return download(_plain(queryset), JSON)
+
+    @action(description="Import", url_path="import", permissions=["change"])  # type: ignore[untyped-decorator]  # unfold has no types
+    def bring_file(self, request: HttpRequest) -> HttpResponse:
+        """Terms, tags and limits from a file."""
+        return import_page(self, request)
 
 
 def _is_told(account: Account) -> bool:
@@ -443,6 +404,11 @@ def _create(typed: Account, api_key: str, api_secret: str, passphrase: str) -> N
     typed.refresh_from_db()
 
 
-def _ring_verification(account: Account) -> None:
+def _plain(chosen: QuerySet[Account]) -> list[Account]:
+    """The chosen accounts without what the list shows of them."""
+    return list(Account.objects.filter(pk__in=list(chosen.order_by().values_list("pk", flat=True))))
+
+
+def _ring_verification(account_id: int) -> None:
     """Once the row is committed. Without a broker the next tick does it: the account is due."""
-    transaction.on_commit(partial(verify_account.delay, account.pk, is_asked=True), robust=True)
+    transaction.on_commit(partial(verify_account.delay, account_id, is_asked=True), robust=True)
