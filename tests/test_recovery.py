@@ -11,7 +11,9 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import pytest
@@ -24,7 +26,7 @@ from tests.processes import Process, Valkey
 from tests.proofs import missing_proofs
 from tests.trading_desk import TradingDesk
 from trading.domain.states import OrderStatus
-from trading.models import Decision, Order, Position
+from trading.models import Allocation, Decision, Order, Position
 
 pytestmark = [pytest.mark.whole_system, pytest.mark.drill, pytest.mark.timeout(240)]
 
@@ -81,9 +83,13 @@ CASES: dict[str, tuple[str, ...]] = {
 ACCOUNTS = 8
 SEED = 20_261_120
 VISIBILITY_SECONDS = 5
-SLOW = {"kind": "delay", "endpoint": "POST /fapi/v1/*", "count": 0, "seconds": 0.6}
+LONGER_SECONDS = 4
+"""What is still in hand so long after its time is delivered again meanwhile, on a busy machine, too."""
+
+SLOW = {"kind": "delay", "endpoint": "POST /fapi/v1/*", "count": 0, "seconds": 1.0}
 RESTART_SECONDS = 2.0
 POP_SECONDS = 1.5
+TRIES = 3
 PATIENCE_SECONDS = 75.0
 """A lease of 20 s, the absence rule of 10 s, a sweep of 5 s, and a restart on a busy machine."""
 
@@ -150,8 +156,7 @@ def test_workers_killed_at_any_moment_of_a_decision_lose_and_double_nothing(desk
         desk.programs.process(victim).kill()
         time.sleep(RESTART_SECONDS)
     print(f"seed {SEED}: {moments}")  # noqa: T201 -- told when the test fails
-    decision_id = desk.execute("BTC")
-    wait_on_their_way(desk, decision_id)
+    decision_id = sent(desk, "BTC")
     desk.programs.process("worker_orders").kill()
     assert unanswered(decision_id) == ACCOUNTS
     converge(desk)
@@ -164,12 +169,11 @@ def test_workers_killed_at_any_moment_of_a_decision_lose_and_double_nothing(desk
 def test_a_broker_that_comes_back_empty_costs_time_and_nothing_else(desk: TradingDesk) -> None:
     hold(desk, "BNB")
     valkey, worker = desk.programs.valkey, desk.programs.process("worker_orders")
-    stand_still(worker)
-    lost = desk.execute("ADA", "SHORT")  # its bell waits in a queue that will be forgotten
-    valkey.kill()
-    valkey.forget()
-    desk.pin({"BNB": first_target("BNB")})
-    worker.resume()
+    with standing_still(worker):
+        lost = desk.execute("ADA", "SHORT")  # its bell waits in a queue that will be forgotten
+        valkey.kill()
+        valkey.forget()
+        desk.pin({"BNB": first_target("BNB")})
     time.sleep(1)
     valkey.start()
     wait_harvested(desk, "BNB")
@@ -200,8 +204,7 @@ def test_a_database_that_restarts_idle_and_mid_order_costs_seconds(desk: Trading
     hold(desk, "AVAX")
     target = first_target("AVAX")
     desk.exchange.add_fault(**SLOW)
-    decision_id = desk.execute("LTC", "SHORT")
-    wait_on_their_way(desk, decision_id)
+    decision_id = sent(desk, "LTC", "SHORT")
     with database_away(6):
         desk.pin({"AVAX": target})
     wait_harvested(desk, "AVAX")
@@ -217,8 +220,7 @@ def test_a_worker_told_to_end_finishes_its_orders_first(
     desk: TradingDesk, number: signal.Signals, coin: str
 ) -> None:
     desk.exchange.add_fault(**SLOW | {"seconds": 1.5})
-    decision_id = desk.execute(coin, "SHORT")
-    wait_on_their_way(desk, decision_id)
+    decision_id = sent(desk, coin, "SHORT")
     worker = desk.programs.process("worker_orders")
     with desk.supervisor.leaving_alone("worker_orders"):
         worker.tell(number)
@@ -236,16 +238,17 @@ def test_a_worker_told_to_end_finishes_its_orders_first(
 
 def test_a_broker_killed_and_back_with_its_file_has_kept_the_message(desk: TradingDesk) -> None:
     valkey, worker = desk.programs.valkey, desk.programs.process("worker_orders")
-    stand_still(worker)
-    try:
-        decision_id = desk.execute("AAVE")
-        (message,) = waiting(desk, "decide")
-        valkey.kill()
-        valkey.start()
-        assert waiting(desk, "decide") == [message]
-    finally:
-        worker.resume()
-    assert_placed_once(desk, decision_id)
+
+    def happen() -> str:
+        with standing_still(worker):
+            decision_id = desk.execute("AAVE")
+            (message,) = waiting(desk, "decide")
+            valkey.kill()
+            valkey.start()
+            assert waiting(desk, "decide") == [message]
+            return decision_id
+
+    assert_placed_once(desk, happen)
 
 
 def test_lines_to_the_broker_that_die_silently_are_given_up(desk: TradingDesk, line: BrokerProxy) -> None:
@@ -260,48 +263,52 @@ def test_lines_to_the_broker_that_die_silently_are_given_up(desk: TradingDesk, l
 def test_a_message_sent_twice_under_one_id_is_one_placement_an_account(
     desk: TradingDesk, line: BrokerProxy
 ) -> None:
-    worker = desk.programs.process("worker_orders")
-    stand_still(worker)
-    try:
-        line.lose_the_reply_to("trading.tasks.decide")
-        decision_id = desk.execute("INJ")
-        first, second = waiting(desk, "decide")
-        assert (first, line.lost_replies) == (second, 1)
-    finally:
-        worker.resume()
-    assert_placed_once(desk, decision_id)
+    def happen() -> str:
+        with standing_still(desk.programs.process("worker_orders")):
+            line.lost_replies = 0
+            line.lose_the_reply_to("trading.tasks.decide")
+            decision_id = desk.execute("INJ")
+            first, second = waiting(desk, "decide")
+            assert (first, line.lost_replies) == (second, 1)
+            return decision_id
+
+    assert_placed_once(desk, happen)
 
 
 def test_a_message_lost_between_the_broker_and_a_killed_worker_is_rung_again(
     desk: TradingDesk, line: BrokerProxy
 ) -> None:
     worker = desk.programs.process("worker_orders")
-    line.on_pop("trading.tasks.decide", worker.kill)
-    decision_id = desk.execute("APT")
-    desk.wait_for(lambda: worker.is_running, "the worker to be started again")
-    assert waiting(desk, "decide") == []
-    assert_placed_once(desk, decision_id)
+
+    def happen() -> str:
+        line.on_pop("trading.tasks.decide", worker.kill)
+        decision_id = desk.execute("APT")
+        desk.wait_for(lambda: worker.is_running, "the worker to be started again")
+        assert waiting(desk, "decide") == []
+        return decision_id
+
+    assert_placed_once(desk, happen)
 
 
 def test_a_web_process_killed_between_commit_and_publish_loses_no_decision(
     desk: TradingDesk, line: BrokerProxy
 ) -> None:
-    chosen = desk.send_signal("ATOM")
-    line.on_push("trading.tasks.decide", desk.programs.process("web").kill)
-    assert desk.post("/api/bot/decisions", signal_id=chosen["id"])[0] == 0, "its answer never came"
-    desk.wait_for(lambda: desk.get("/health")[0] == 200, "the web process to be started again")
-    decision = Decision.objects.get(signal__uuid=chosen["id"])
-    assert_placed_once(desk, str(decision.uuid))
+    def happen() -> str:
+        chosen = desk.send_signal("ATOM")
+        line.on_push("trading.tasks.decide", desk.programs.process("web").kill)
+        assert desk.post("/api/bot/decisions", signal_id=chosen["id"])[0] == 0, "its answer never came"
+        desk.wait_for(lambda: desk.get("/health")[0] == 200, "the web process to be started again")
+        return str(Decision.objects.get(signal__uuid=chosen["id"]).uuid)
+
+    assert_placed_once(desk, happen)
 
 
 def test_a_send_longer_than_the_visibility_timeout_is_delivered_again_and_placed_once(
     desk: TradingDesk, line: BrokerProxy
 ) -> None:
-    desk.exchange.add_fault(**SLOW | {"seconds": VISIBILITY_SECONDS + 2})
+    desk.exchange.add_fault(**SLOW | {"seconds": VISIBILITY_SECONDS + LONGER_SECONDS})
     line.delivered.clear()
-    decision_id = desk.execute("FIL")
-    wait_on_their_way(desk, decision_id)
-    assert_placed_once(desk, decision_id)
+    assert_placed_once(desk, lambda: desk.execute("FIL"))
     assert max(line.delivered.values()) > 1
 
 
@@ -309,17 +316,24 @@ def test_a_countdown_longer_than_the_visibility_timeout_runs_often_and_places_on
     desk: TradingDesk, line: BrokerProxy
 ) -> None:
     orders, sweeper = desk.programs.process("worker_orders"), desk.programs.process("worker_monitor")
-    sweeper.pause()  # nobody else shall ring
-    stand_still(orders)
-    decision_id = desk.execute("ETC")
-    with desk.programs.valkey.client() as broker:
-        broker.delete("desk:orders")
-    line.delivered.clear()
-    orders.resume()
-    message = ring("decide", "orders", [Decision.objects.get(uuid=decision_id).pk], VISIBILITY_SECONDS + 2)
-    assert_placed_once(desk, decision_id)
-    assert line.delivered[message] > 1
-    sweeper.resume()
+
+    def happen() -> str:
+        sweeper.pause()  # nobody else shall ring
+        with standing_still(orders):
+            decision_id = desk.execute("ETC")
+            with desk.programs.valkey.client() as broker:
+                broker.delete("desk:orders")
+            line.delivered.clear()
+        pk = Decision.objects.get(uuid=decision_id).pk
+        message = ring("decide", "orders", [pk], VISIBILITY_SECONDS + LONGER_SECONDS)
+        try:
+            desk.wait_for(partial(is_offered, decision_id), "the message to be run", PATIENCE_SECONDS)
+        finally:
+            sweeper.resume()
+        assert line.delivered[message] > 1
+        return decision_id
+
+    assert_placed_once(desk, happen)
 
 
 def test_every_message_sent_again_changes_nothing(desk: TradingDesk) -> None:
@@ -358,14 +372,41 @@ def test_without_beat_and_watcher_the_stops_at_the_exchange_hold_and_both_take_u
 def hold(desk: TradingDesk, coin: str, side: str = "LONG") -> list[dict[str, Any]]:
     """Enter on every account and wait until every position is verified."""
     wait_unhalted(desk)
-    ledger = desk.wait_complete(desk.execute(coin, side))
+    ledger = desk.wait_complete(let_in(desk, lambda: desk.execute(coin, side)))
     assert ledger["counts"] == {"FILLED": ACCOUNTS}, ledger["allocations"]
     return desk.wait_verified(coin, ACCOUNTS)
 
 
-def wait_on_their_way(desk: TradingDesk, decision_id: str) -> None:
-    """Wait until every entry of a decision has left and none was answered."""
+def sent(desk: TradingDesk, coin: str, side: str = "LONG") -> str:
+    """A decision all of whose entries have left, and none was answered."""
+    decision_id = let_in(desk, lambda: desk.execute(coin, side))
     desk.wait_for(lambda: unanswered(decision_id) == ACCOUNTS, "the entries to be on their way")
+    return decision_id
+
+
+def let_in(desk: TradingDesk, happen: Callable[[], str]) -> str:
+    """The first decision made by `happen` that the gate let accounts into.
+
+    Right after trouble, on a busy machine, it may lack its figures and let nobody in: then nothing is sent.
+    """
+    for _ in range(TRIES):
+        decision_id = happen()
+        desk.wait_for(partial(is_offered, decision_id), "the gate's answers", PATIENCE_SECONDS)
+        if set(shares_of(decision_id).values_list("outcome", flat=True)) != {"DENIED"}:
+            return decision_id
+        assert not entries_of(decision_id).exists()
+        wait_unhalted(desk)
+    raise AssertionError(f"the gate let nobody in, {TRIES} times")
+
+
+def is_offered(decision_id: str) -> bool:
+    """Whether every account has its share of a decision, or knows why not."""
+    return shares_of(decision_id).count() == ACCOUNTS
+
+
+def shares_of(decision_id: str) -> QuerySet[Allocation]:
+    """The accounts' shares of a decision."""
+    return Allocation.objects.filter(decision__uuid=decision_id)
 
 
 def unanswered(decision_id: str) -> int:
@@ -383,8 +424,12 @@ def statuses_of(decision_id: str) -> set[str]:
     return set(entries_of(decision_id).values_list("status", flat=True))
 
 
-def assert_placed_once(desk: TradingDesk, decision_id: str) -> None:
-    """The exchange has exactly one order of each intent, and none of a share a slow machine let expire."""
+def assert_placed_once(desk: TradingDesk, happen: Callable[[], str]) -> None:
+    """The exchange has exactly one order of each intent, and none of a share a slow machine let expire.
+
+    `happen` does to a decision what is tried, and returns its id.
+    """
+    decision_id = let_in(desk, happen)
     shares = desk.wait_complete(decision_id, PATIENCE_SECONDS)["allocations"]
     ends = {share["account"]: (share["outcome"], share["code"]) for share in shares}
     assert len(ends) == ACCOUNTS
@@ -409,13 +454,18 @@ def is_entered(desk: TradingDesk, coin: str) -> bool:
     return bool(desk.wait_complete(desk.execute(coin))["counts"] == {"FILLED": ACCOUNTS})
 
 
-def stand_still(worker: Process) -> None:
-    """Pause a worker so that it takes nothing any more: the pop it waits for ends at the broker in a second.
+@contextmanager
+def standing_still(worker: Process) -> Iterator[None]:
+    """A paused worker that takes nothing: the pop it waits for ends at the broker in a second.
 
     Paused with a pop open, it would be handed the next message and do nothing with it.
     """
     worker.pause()
     time.sleep(POP_SECONDS)
+    try:
+        yield
+    finally:
+        worker.resume()
 
 
 def waiting(desk: TradingDesk, task: str) -> list[str]:
