@@ -49,7 +49,7 @@ pytestmark = [
 ]
 
 ACCOUNTS = int(os.environ.get("ONE_ADDRESS_ACCOUNTS", "200"))
-"""Of fewer, the market's own figures, which cost the same for any number, take what upkeep leaves an entry."""
+"""Of fewer, the market's own figures, which cost as much for any number, take what upkeep leaves an entry."""
 
 ROOM = ACCOUNTS * 24 // 10
 LOST = 0.05
