@@ -23,7 +23,7 @@ from tests.chaos.decks import ORDER, STOP, Deck, Faults
 from tests.chaos.nemesis import say
 from tests.trading_desk import MARKS, TradingDesk
 from trading.domain.states import DecisionStatus, OrderPurpose, OrderStatus
-from trading.models import Decision, Order, Position
+from trading.models import Decision, Halt, Order, Position
 
 FAULTY_SHARE = 0.12
 """Of the placements of each phase; what is denied or was closed by its stop before is not met."""
@@ -146,6 +146,8 @@ class Lane(Thread):
 
     def _may_enter(self) -> bool:
         """Whether the desk is ready and most accounts are fresh: one that denies everybody proves little."""
+        if Halt.objects.filter(scope="desk", resumed_at__isnull=True).exists():
+            return False
         lately = timezone.now() - timedelta(seconds=20)
         fit = Account.objects.filter(name__in=self._desk.names, health=Health.HEALTHY, fresh_at__gte=lately)
         return fit.count() >= FIT_SHARE * len(self._desk.names) and self._desk.get("/ready")[0] == 200

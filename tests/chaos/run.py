@@ -98,6 +98,8 @@ def new_desk(ground: Ground, accounts: int) -> TradingDesk:
         "LIMIT_DESK_DEPTH_SHARE": "100",
         "LIMIT_BREAKER_REJECTIONS": "100",
         "LIMIT_VENUE_CIRCUIT_SHARE": "100",
+        "LIMIT_ACCOUNT_STOP_OUTS": "100",
+        "LIMIT_DESK_STOP_OUTS": "100",
     }
     desk = Desk(ground.place / "desk", ground.valkey, ground.exchange, **settings)
     return TradingDesk(desk, ground.exchange, accounts, copies=COPIES)
