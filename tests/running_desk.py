@@ -19,6 +19,9 @@ from exchange import heartbeat
 from project.schedule import install
 from tests.processes import ROOT, PaperExchange, Process, ReservedPort, Valkey, wait_until
 
+LIVE_SECONDS = 120.0
+"""All programs load at once, on a machine that may have other things to do."""
+
 WORKERS = ("worker_orders", "worker_exits", "worker_monitor")
 QUEUES = {
     "worker_orders": ("orders",),
@@ -104,7 +107,7 @@ class Desk:
     def _await(self, names: Iterable[str]) -> None:
         with self.valkey.client() as redis:
             for name in names:
-                wait_until(partial(self._lives, redis, name), f"{name} to say that it lives")
+                wait_until(partial(self._lives, redis, name), f"{name} to say that it lives", LIVE_SECONDS)
 
     def _lives(self, redis: Redis, name: str) -> bool:
         process = self.process(name)
