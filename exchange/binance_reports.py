@@ -244,6 +244,7 @@ def key_permissions(raw: Raw) -> KeyPermissions:
         is_ip_restricted=_optional_flag(raw.get("ipRestrict")),
         can_trade_futures=_optional_flag(raw.get("enableFutures")),
         can_trade_spot=_optional_flag(raw.get("enableSpotAndMarginTrading")),
+        has_portfolio_margin=_optional_flag(raw.get("enablePortfolioMarginTrading")),
     )
 
 

@@ -172,6 +172,7 @@ class KeyPermissions:
     is_ip_restricted: bool | None
     can_trade_futures: bool | None
     can_trade_spot: bool | None
+    has_portfolio_margin: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

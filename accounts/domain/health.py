@@ -143,6 +143,15 @@ def _multi_assets(reading: Reading, _: Terms) -> Verdict | None:
     return None
 
 
+def _portfolio_margin(reading: Reading, _: Terms) -> Verdict | None:
+    """Its margin is one pool with options and borrowed coins: no balance read here says what is free."""
+    if reading.permissions is not None and reading.permissions.has_portfolio_margin:
+        return Verdict(
+            "PORTFOLIO_MARGIN", "The key trades portfolio margin: leave it, or take the right away."
+        )
+    return None
+
+
 def _may_not_trade(reading: Reading, terms: Terms) -> Verdict | None:
     told = reading.permissions
     if told is None:
@@ -183,6 +192,7 @@ REASONS: tuple[Callable[[Reading, Terms], Verdict | None], ...] = (
     _clock,
     _hedge_mode,
     _multi_assets,
+    _portfolio_margin,
     _may_not_trade,
     _permissions_unknown,
 )

@@ -35,6 +35,7 @@ def test_an_account_with_nothing_against_it_is_fit() -> None:
         ({"permissions": replace(SAFE, can_withdraw=True)}, "KEY_CAN_WITHDRAW"),
         ({"permissions": replace(SAFE, can_trade_futures=False)}, "NO_TRADE_PERMISSION"),
         ({"permissions": replace(SAFE, can_trade_spot=False)}, "NO_TRADE_PERMISSION"),
+        ({"permissions": replace(SAFE, has_portfolio_margin=True)}, "PORTFOLIO_MARGIN"),
         ({"permissions": SILENT}, "PERMISSIONS_UNKNOWN"),
         ({"failures": {"balance": Failure("TIMEOUT", "")}}, "TIMEOUT"),
         ({"failures": {"permissions": Failure("-2015", "")}, "permissions": None}, "PERMISSIONS_UNKNOWN"),

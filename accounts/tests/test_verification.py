@@ -90,6 +90,7 @@ def test_an_account_of_a_venue_the_desk_no_longer_names_cannot_enter_and_keeps_i
         ({"multi_assets": True}, "MULTI_ASSETS"),
         ({"permissions": {"enableWithdrawals": True}}, "KEY_CAN_WITHDRAW"),
         ({"permissions": {"enableFutures": False}}, "NO_TRADE_PERMISSION"),
+        ({"permissions": {"enablePortfolioMarginTrading": True}}, "PORTFOLIO_MARGIN"),
     ],
 )
 def test_an_account_set_otherwise_is_unhealthy_until_it_is_put_right(
@@ -105,7 +106,11 @@ def test_an_account_set_otherwise_is_unhealthy_until_it_is_put_right(
     right = {
         "dual": False,
         "multi_assets": False,
-        "permissions": {"enableWithdrawals": False, "enableFutures": True},
+        "permissions": {
+            "enableWithdrawals": False,
+            "enableFutures": True,
+            "enablePortfolioMarginTrading": False,
+        },
     }
     paper_exchange.post("/paper/account", key=account.name, **right)
     verify_account(account, NOW)

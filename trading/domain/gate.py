@@ -91,7 +91,10 @@ class AccountState:
 
 @dataclass(frozen=True, slots=True)
 class MarketState:
-    """The figures of the market now; None is a figure that could not be read."""
+    """The figures of the market now; None is a figure that could not be read.
+
+    `quote_volume_24h` and `depth_notional` say what the desk may take of the coin, in quote units.
+    """
 
     mark_price: Decimal | None
     mark_age_seconds: float | None
@@ -100,6 +103,8 @@ class MarketState:
     ema200: Decimal | None
     funding_rate: Decimal | None
     next_funding_at: datetime | None
+    quote_volume_24h: Decimal | None
+    depth_notional: Decimal | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,13 +211,18 @@ def _stale_data(asked: GateInput) -> Detail | None:
         return _missing("mark_price")
     if mark_age > limits.mark_max_age_seconds:
         return _numbers(mark_age_seconds=mark_age, limit=limits.mark_max_age_seconds)
-    return (
-        None
-        if _is_fresh(asked.account, limits)
-        else _numbers(
+    if not _is_fresh(asked.account, limits):
+        return _numbers(
             picture_age_seconds=asked.account.picture_age_seconds, limit=limits.account_max_age_seconds
         )
-    )
+    return _unread_room(asked.market)
+
+
+def _unread_room(market: MarketState) -> Detail | None:
+    """No volume or book leaves the desk no room in the coin; called MAX_ORDER it would look like a limit."""
+    figures = {"quote_volume_24h": market.quote_volume_24h, "depth_notional": market.depth_notional}
+    unread = [name for name, figure in figures.items() if figure is None]
+    return _missing(", ".join(unread)) if unread else None
 
 
 def _is_fresh(account: AccountState, limits: Limits) -> bool:

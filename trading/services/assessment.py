@@ -211,6 +211,8 @@ def _market_state(scene: Scene) -> MarketState:
         ema200=figures.ema200,
         funding_rate=figures.funding_rate,
         next_funding_at=figures.next_funding_at,
+        quote_volume_24h=figures.quote_volume_24h,
+        depth_notional=figures.depth_notional,
     )
 
 

@@ -65,6 +65,8 @@ MARKET = MarketState(
     ema200=D(95),
     funding_rate=D("0.0001"),
     next_funding_at=NOW + timedelta(hours=4),
+    quote_volume_24h=D(500_000_000),
+    depth_notional=D(1_000_000),
 )
 
 ASKED = GateInput(
@@ -215,6 +217,8 @@ def test_a_net_reward_equal_to_the_risk_is_just_enough() -> None:
     [
         ("market", "mark_price", DenyCode.STALE_DATA),
         ("market", "mark_age_seconds", DenyCode.STALE_DATA),
+        ("market", "depth_notional", DenyCode.STALE_DATA),
+        ("market", "quote_volume_24h", DenyCode.STALE_DATA),
         ("market", "range_24h", DenyCode.VOLATILITY),
         ("market", "ema200", DenyCode.TREND_AGAINST),
         ("market", "funding_rate", DenyCode.FUNDING),

@@ -15,7 +15,6 @@ from exchange.errors import ReadFailed
 from exchange.port import Market
 from tests.processes import PaperExchange
 from trading.domain.limits import SizingModel
-from trading.domain.sizing import Cap
 from trading.domain.states import AllocationOutcome, DecisionStatus, DenyCode, OrderPurpose, OrderStatus
 from trading.models import Allocation, Decision, Halt, Order, Position
 from trading.models.signals import SignalAction, SignalStatus
@@ -336,8 +335,7 @@ def test_an_unread_book_refuses_and_never_enlarges(faults: PaperExchange) -> Non
     faults.add_fault(kind="http", endpoint="GET /fapi/v1/depth", status=500, count=0)
     valkey().delete(f"desk:depth:{SOL}")
     allocate(decision.pk, now())
-    code, detail = the_refusal(decision)
-    assert (code, detail["cap"]) == (DenyCode.MAX_ORDER, Cap.DESK_NOTIONAL)
+    assert the_refusal(decision) == (DenyCode.STALE_DATA, {"missing": "depth_notional"})
 
 
 @pytest.mark.parametrize(("lost", "outcome"), [("370", "PENDING"), ("420", "DENIED")])
