@@ -305,7 +305,7 @@ def ticker(raw: Raw, book: Raw, symbol: str) -> Ticker:
     return Ticker(
         symbol=symbol,
         last_price=decimal_of(raw["lastPrice"]),
-        quote_volume=decimal_of(raw["quoteVolume"]),
+        quote_volume=decimal_of(raw["quoteVolume"]) if raw.get("quoteVolume") not in {None, ""} else None,
         bid=positive_or_none(book.get("bidPrice")),
         ask=positive_or_none(book.get("askPrice")),
     )

@@ -214,11 +214,14 @@ class MarkPrice:
 
 @dataclass(frozen=True, slots=True)
 class Ticker:
-    """24 h figures of one symbol, with the best prices and the depth within 0.5 % in quote units."""
+    """24 h figures of one symbol, with the best prices and the depth within 0.5 % in quote units.
+
+    `quote_volume` is None where the venue does not say.
+    """
 
     symbol: str
     last_price: Decimal
-    quote_volume: Decimal
+    quote_volume: Decimal | None
     bid: Decimal | None
     ask: Decimal | None
     depth_quote: Decimal | None = None

@@ -18,6 +18,7 @@ from trading.services import (
     demo,
     equity,
     execution,
+    market_upkeep,
     monitoring,
     preparing,
     protection,
@@ -47,9 +48,7 @@ def select_signals() -> None:
     """Choose the best open signal, if any, and have it executed."""
     now = settings.CLOCK.now()
     if ticks.take("select_signals", 60, now):
-        chosen = selection.select(now)
-        if chosen is not None:
-            ring(Bells(decisions=[chosen.pk]))
+        ring(Bells(decisions=[chosen.pk for chosen in selection.select(now)]))
 
 
 @shared_task
@@ -68,6 +67,14 @@ def sweep() -> None:
         ring(sweeping.sweep(now))
         ring(signals.continue_actions(now))
         ticks.forget_old(now)
+
+
+@shared_task
+def keep_market_fresh() -> None:
+    """Read what the rules will ask of the market before a decision waits for it."""
+    now = settings.CLOCK.now()
+    if ticks.take("keep_market_fresh", 20, now):
+        market_upkeep.keep_fresh(now)
 
 
 @shared_task

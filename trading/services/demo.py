@@ -12,9 +12,11 @@ from decimal import Decimal
 from exchange.errors import ReadFailed
 from exchange.port import Candle, Market
 from trading.domain.momentum import CANDLES_NEEDED, MomentumSignal, momentum
+from trading.domain.percent import ZERO
 from trading.models import Signal, SignalSource
 from trading.models.signals import SignalSide
 from trading.services import market
+from trading.services.candles import candles_of
 from trading.services.market import MarketFigures
 from trading.services.signals import SignalDraft, SignalRefused, intake
 
@@ -69,12 +71,12 @@ def _is_asked(source: SignalSource, now: datetime) -> bool:
 def _ask(source: SignalSource, now: datetime) -> tuple[list[Signal], Counter[str]]:
     """The new signals, and how often the rule gave each reason for none."""
     symbols = _most_traded(now)
-    candles = market.candles_of(symbols, TIMEFRAME, CANDLES_NEEDED, now)
+    closed = candles_of(symbols, TIMEFRAME, CANDLES_NEEDED, now)
     figures = market.figures(symbols, now)
     taken: list[Signal] = []
     silent: Counter[str] = Counter()
     for symbol in symbols:
-        answer = _hear(source, candles.get(symbol), figures[symbol], now)
+        answer = _hear(source, closed.get(symbol), figures[symbol], now)
         if isinstance(answer, Signal):
             taken.append(answer)
         else:
@@ -85,7 +87,9 @@ def _ask(source: SignalSource, now: datetime) -> tuple[list[Signal], Counter[str
 def _most_traded(now: datetime) -> list[str]:
     listed = market.instruments(Market.FUTURES)
     volumes = {
-        symbol: ticker.quote_volume for symbol, ticker in market.tickers(now).items() if symbol in listed
+        symbol: ticker.quote_volume or ZERO
+        for symbol, ticker in market.tickers(now).by_symbol.items()
+        if symbol in listed
     }
     return sorted(volumes, key=lambda symbol: (-volumes[symbol], symbol))[:MOST_SYMBOLS]
 

@@ -12,11 +12,17 @@ import talib
 from numpy.typing import NDArray
 
 from exchange.port import Candle
+from trading.domain.market import RegimeFigures, annualised_volatility
 
 Series = NDArray[np.float64]
 
 HOUR = timedelta(hours=1)
 HOURS_OF_DAY = 24
+HOURS_OF_WEEK = 168
+BAND_HOURS = 20
+FEWEST_HOURS = 28
+"""ADX(14) needs two of its periods before it says anything."""
+
 SIGNIFICANT_DIGITS = 12
 
 
@@ -49,6 +55,30 @@ def indicators(candles: Sequence[Candle]) -> Indicators:
         adx14=_last(talib.ADX(high, low, close, timeperiod=14)) if candles else None,
         atr14=_last(talib.ATR(high, low, close, timeperiod=14)) if candles else None,
         range_24h=_day_range(candles),
+    )
+
+
+def regime_figures(candles: Sequence[Candle]) -> RegimeFigures | None:
+    """What the regime is told from, of a week of closed hours; None where history is too short.
+
+    The bands are squeezed while Bollinger's (20, 2) lie inside Keltner's: EMA(20) +/- 1.5 x ATR(20).
+    """
+    week = candles[-HOURS_OF_WEEK - 1 :]
+    volatility = annualised_volatility(list(hourly_returns(week).values()))
+    if volatility is None or len(candles) <= FEWEST_HOURS:
+        return None
+    high, low, close = (_series([getattr(one, name) for one in week]) for name in ("high", "low", "close"))
+    adx14 = _last(talib.ADX(high, low, close, timeperiod=14))
+    if adx14 is None:
+        return None
+    upper, _, lower = talib.BBANDS(close, timeperiod=BAND_HOURS, nbdevup=2.0, nbdevdn=2.0)
+    middle = talib.EMA(close, timeperiod=BAND_HOURS)[-1]
+    reach = 1.5 * talib.ATR(high, low, close, timeperiod=BAND_HOURS)[-1]
+    return RegimeFigures(
+        volatility=volatility,
+        is_squeezed=bool(upper[-1] < middle + reach and lower[-1] > middle - reach),
+        adx14=adx14,
+        move_20=candles[-1].close / candles[-1 - BAND_HOURS].close - 1,
     )
 
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
 from time import monotonic
@@ -21,26 +21,22 @@ from exchange.budget import Priority, priority
 from exchange.errors import GatewayError, ReadFailed
 from exchange.loop import IoLoop
 from exchange.marks import MarkBoard
-from exchange.port import Candle, InstrumentReport, Market, MarkPrice, Ticker
+from exchange.port import InstrumentReport, Market, MarkPrice, Ticker
 from exchange.symbols import SymbolTable, UnknownSymbol
 from trading.domain.instrument import Bracket, Instrument
 from trading.domain.instrument import Market as InstrumentMarket
-from trading.domain.market import pearson
-from trading.services.indicators import Indicators, hourly_returns, indicators
+from trading.domain.market import Regime
+from trading.services.candles import READ_SECONDS, moment_of, ms_of
+from trading.services.hours import Hours, hours_of
 from trading.services.valkey import keep, recall, valkey
 
 Answer = TypeVar("Answer")
 
-READ_SECONDS = 8.0
 INSTRUMENTS_KEPT_SECONDS = 3600.0
 ASKED_AGAIN_SECONDS = 30.0
 KEPT_SECONDS = 4
 TICKER_FIELDS = ("symbol", "last_price", "quote_volume", "bid", "ask")
 DEPTH_WITHIN = Decimal("0.005")
-HOURS_READ = 499
-HOURS_OF_WEEK = 168
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-SECONDS = {"1m": 60, "5m": 300, "15m": 900, "1h": 3600}
 TAKER_FEES = {Market.FUTURES: Decimal("0.0005"), Market.SPOT: Decimal("0.001")}
 """What an order at market costs as a fraction of its notional, at the venue's first fee level."""
 
@@ -57,7 +53,8 @@ class Seen:
 class MarketFigures:
     """Everything a rule may ask about one symbol; None is a figure that could not be read.
 
-    Prices and volumes in quote units, spread and range fractions. `seen` tells source and time by name.
+    Prices and volumes in quote units, spread, range and annualised volatility fractions. `seen` tells source
+    and time by name.
     """
 
     symbol: str
@@ -75,6 +72,8 @@ class MarketFigures:
     adx14: Decimal | None = None
     atr14: Decimal | None = None
     range_24h: Decimal | None = None
+    volatility: Decimal | None = None
+    regime: Regime | None = None
     seen: Mapping[str, Seen] = field(default_factory=dict)
 
     @property
@@ -219,41 +218,74 @@ def _board() -> MarkBoard:
     return MarkBoard(valkey(), Market.FUTURES)
 
 
-def tickers(now: datetime) -> Mapping[str, Ticker]:
-    """The 24 h figures of all perpetuals by symbol, seconds old at most. Raises ReadFailed."""
+@dataclass(frozen=True, slots=True)
+class Tickers:
+    """The 24 h figures of all perpetuals by symbol, as read at `at`."""
+
+    at: datetime
+    by_symbol: Mapping[str, Ticker]
+
+
+def tickers(now: datetime) -> Tickers:
+    """The 24 h figures of all perpetuals, seconds old at most. Raises ReadFailed."""
     kept = _seen_lately("desk:tickers", now)
     if kept is None:
         read = _read(market_data(Market.FUTURES).fetch_tickers())
-        kept = [[_text(getattr(ticker, name)) for name in TICKER_FIELDS] for ticker in read]
-        _see("desk:tickers", kept, now)
-    return {ticker.symbol: ticker for ticker in (_ticker(row) for row in kept)}
+        rows = [[_text(getattr(ticker, name)) for name in TICKER_FIELDS] for ticker in read]
+        kept = _see("desk:tickers", rows, now)
+    return Tickers(kept.at, {ticker.symbol: ticker for ticker in (_ticker(row) for row in kept.value)})
 
 
-def depth_notional(symbol: str, now: datetime) -> Decimal | None:
-    """Quote units within 0.5 % of the mid on the thinner side; None when it cannot be read."""
-    key = f"desk:depth:{symbol}"
-    kept = _seen_lately(key, now)
-    if kept is not None:
-        return Decimal(kept)
-    try:
-        depth = _read(market_data(Market.FUTURES).fetch_depth_quote(symbol, DEPTH_WITHIN))
-    except ReadFailed:
-        return None
-    _see(key, str(depth), now)
-    return depth
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """Quote units resting within 0.5 % of the mid, on the thinner side, as read at `at`."""
+
+    at: datetime
+    notional: Decimal
 
 
-def _see(key: str, value: Any, now: datetime) -> None:
-    keep(key, json.dumps({"at": _ms(now), "value": value}), KEPT_SECONDS)
+def depths_of(symbols: Iterable[str], now: datetime) -> dict[str, Depth]:
+    """The depth of several books; one that cannot be read is left out."""
+    wanted = list(dict.fromkeys(symbols))
+    kept = {symbol: _seen_lately(_depth_key(symbol), now) for symbol in wanted}
+    found = {symbol: Depth(one.at, Decimal(one.value)) for symbol, one in kept.items() if one is not None}
+    lacking = [symbol for symbol in wanted if symbol not in found]
+    gateway = market_data(Market.FUTURES)
+    with priority(Priority.ENTRY):
+        answers = IoLoop.current().run_all(
+            [gateway.fetch_depth_quote(symbol, DEPTH_WITHIN) for symbol in lacking], READ_SECONDS
+        )
+    for symbol, answer in zip(lacking, answers, strict=True):
+        if not isinstance(answer, BaseException):
+            seen = _see(_depth_key(symbol), str(answer), now)
+            found[symbol] = Depth(seen.at, answer)
+    return found
 
 
-def _seen_lately(key: str, now: datetime) -> Any:
+def _depth_key(symbol: str) -> str:
+    return f"desk:depth:{symbol}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What was read a moment ago, and when."""
+
+    at: datetime
+    value: Any
+
+
+def _see(key: str, value: Any, now: datetime) -> _Kept:
+    keep(key, json.dumps({"at": ms_of(now), "value": value}), KEPT_SECONDS)
+    return _Kept(now, value)
+
+
+def _seen_lately(key: str, now: datetime) -> _Kept | None:
     """What was kept, if the desk's clock says too that it is young: a replay may have moved on."""
     raw = recall(key)
     kept = json.loads(raw) if raw else None
-    if kept is None or abs(_ms(now) - kept["at"]) > KEPT_SECONDS * 1000:
+    if kept is None or abs(ms_of(now) - kept["at"]) > KEPT_SECONDS * 1000:
         return None
-    return kept["value"]
+    return _Kept(moment_of(kept["at"]), kept["value"])
 
 
 def _text(value: Decimal | str | None) -> str | None:
@@ -265,95 +297,9 @@ def _ticker(row: Sequence[str | None]) -> Ticker:
     return Ticker(
         symbol=str(symbol),
         last_price=Decimal(last_price or 0),
-        quote_volume=Decimal(quote_volume or 0),
+        quote_volume=None if quote_volume is None else Decimal(quote_volume),
         bid=None if bid is None else Decimal(bid),
         ask=None if ask is None else Decimal(ask),
-    )
-
-
-# ── candles ──────────────────────────────────────────────────────────────────
-
-
-def candles(symbol: str, timeframe: str, count: int, now: datetime) -> list[Candle]:
-    """The newest closed candles of a perpetual, oldest first, `count` at most. Raises ReadFailed."""
-    read = candles_of([symbol], timeframe, count, now)
-    if symbol not in read:
-        raise ReadFailed("CANDLES", f"no candles of {symbol}")
-    return read[symbol]
-
-
-def candles_of(symbols: Iterable[str], timeframe: str, count: int, now: datetime) -> dict[str, list[Candle]]:
-    """The newest closed candles of several perpetuals; a symbol whose read failed is left out.
-
-    Kept in Valkey until the next candle closes, so that many readers cost one call.
-    """
-    found: dict[str, Sequence[Candle]] = {}
-    lacking: list[str] = []
-    for symbol in dict.fromkeys(symbols):
-        kept = _kept(symbol, timeframe, count, now)
-        if kept is None:
-            lacking.append(symbol)
-        else:
-            found[symbol] = kept
-    for symbol, fetched in _fetch_candles(lacking, timeframe, count + 1).items():
-        _keep(symbol, timeframe, count, fetched)
-        found[symbol] = fetched
-    closed = {symbol: [row for row in rows if row.closed_at <= now] for symbol, rows in found.items()}
-    return {symbol: rows[-count:] for symbol, rows in closed.items()}
-
-
-def _fetch_candles(symbols: Sequence[str], timeframe: str, limit: int) -> dict[str, Sequence[Candle]]:
-    if not symbols:
-        return {}
-    gateway = market_data(Market.FUTURES)
-    with priority(Priority.ENTRY):
-        answers = IoLoop.current().run_all(
-            [gateway.fetch_candles(symbol, timeframe, limit) for symbol in symbols], READ_SECONDS
-        )
-    return {
-        symbol: answer
-        for symbol, answer in zip(symbols, answers, strict=True)
-        if not isinstance(answer, BaseException)
-    }
-
-
-def _candle_key(symbol: str, timeframe: str) -> str:
-    return f"desk:candles:{symbol}:{timeframe}"
-
-
-def _keep(symbol: str, timeframe: str, count: int, rows: Sequence[Candle]) -> None:
-    # The forming candle is not kept: it would be read as closed later.
-    value = json.dumps({"count": count, "rows": [_written(row) for row in rows[:-1]]})
-    keep(_candle_key(symbol, timeframe), value, 2 * SECONDS[timeframe])
-
-
-def _kept(symbol: str, timeframe: str, count: int, now: datetime) -> list[Candle] | None:
-    raw = recall(_candle_key(symbol, timeframe))
-    kept = json.loads(raw) if raw else None
-    if not kept or kept["count"] < count or not kept["rows"]:
-        return None
-    rows = [_candle(row) for row in kept["rows"]]
-    age = now - rows[-1].closed_at
-    return rows if timedelta(0) <= age < timedelta(seconds=SECONDS[timeframe]) else None
-
-
-def _written(row: Candle) -> list[int | str | None]:
-    prices = [str(value) for value in (row.open, row.high, row.low, row.close, row.volume)]
-    quote_volume = None if row.quote_volume is None else str(row.quote_volume)
-    return [_ms(row.opened_at), _ms(row.closed_at), *prices, quote_volume]
-
-
-def _candle(row: Sequence[Any]) -> Candle:
-    opened_ms, closed_ms, first, high, low, close, volume, quote_volume = row
-    return Candle(
-        opened_at=_moment(opened_ms),
-        closed_at=_moment(closed_ms),
-        open=Decimal(first),
-        high=Decimal(high),
-        low=Decimal(low),
-        close=Decimal(close),
-        volume=Decimal(volume),
-        quote_volume=None if quote_volume is None else Decimal(quote_volume),
     )
 
 
@@ -364,78 +310,80 @@ def figures(symbols: Iterable[str], now: datetime, *, with_depth: bool = False) 
     """Everything known of several symbols, read in as few calls as there are kinds; depth only when asked."""
     wanted = list(dict.fromkeys(symbols))
     seen_marks = _or_nothing(lambda: marks(wanted, now))
-    seen_tickers = _or_nothing(lambda: tickers(now))
-    hours = candles_of(wanted, "1h", HOURS_READ, now)
+    seen_tickers = _tickers_or_none(now)
+    hours = hours_of(wanted, now)
+    depths = depths_of(wanted, now) if with_depth else {}
     return {
-        symbol: _figures(
-            symbol,
-            seen_marks.get(symbol),
-            seen_tickers.get(symbol),
-            indicators(hours.get(symbol, [])),
-            depth_notional(symbol, now) if with_depth else None,
-            now,
+        symbol: MarketFigures(
+            symbol=symbol,
+            **_of_mark(seen_marks.get(symbol)),
+            **_of_ticker(seen_tickers.by_symbol.get(symbol) if seen_tickers else None, hours.get(symbol)),
+            **_of_hours(hours.get(symbol)),
+            depth_notional=depths[symbol].notional if symbol in depths else None,
+            seen=_sources(symbol, seen_marks, seen_tickers, hours, depths),
         )
         for symbol in wanted
     }
 
 
-def _figures(
+HOURLY = ("close", "ema50", "ema200", "adx14", "atr14", "range_24h", "volatility", "regime")
+PRICED = ("mark_price", "funding_rate", "next_funding_at")
+QUOTED = ("bid", "ask", "spread")
+
+
+def _of_mark(mark: MarkPrice | None) -> dict[str, Any]:
+    return {name: getattr(mark, name) for name in PRICED} if mark else {}
+
+
+def _of_ticker(ticker: Ticker | None, hours: Hours | None) -> dict[str, Any]:
+    """Best prices and volume; a venue that tells no quote volume has that of its candles."""
+    volume = ticker.quote_volume if ticker else None
+    told = {"quote_volume_24h": hours.quote_volume_24h if volume is None and hours else volume}
+    return told | ({"bid": ticker.bid, "ask": ticker.ask, "spread": _spread(ticker)} if ticker else {})
+
+
+def _of_hours(hours: Hours | None) -> dict[str, Any]:
+    if hours is None:
+        return {}
+    of_candles = {name: getattr(hours.values, name) for name in HOURLY if hasattr(hours.values, name)}
+    return of_candles | {"volatility": hours.volatility, "regime": hours.regime}
+
+
+def _sources(
     symbol: str,
-    mark: MarkPrice | None,
-    ticker: Ticker | None,
-    values: Indicators,
-    depth: Decimal | None,
-    now: datetime,
-) -> MarketFigures:
+    seen_marks: Mapping[str, MarkPrice],
+    seen_tickers: Tickers | None,
+    hours: Mapping[str, Hours],
+    depths: Mapping[str, Depth],
+) -> dict[str, Seen]:
+    """Where each figure came from and when it was true."""
     seen: dict[str, Seen] = {}
-    if mark:
-        seen |= dict.fromkeys(("mark_price", "funding_rate", "next_funding_at"), Seen("mark stream", mark.at))
-    if ticker:
-        seen |= dict.fromkeys(("bid", "ask", "spread", "quote_volume_24h"), Seen("24 h ticker", now))
-    if values.at:
-        names = ("close", "ema50", "ema200", "adx14", "atr14", "range_24h")
-        seen |= dict.fromkeys(names, Seen("closed 1 h candles", values.at))
-    if depth is not None:
-        seen["depth_notional"] = Seen("order book", now)
-    return MarketFigures(
-        symbol=symbol,
-        mark_price=mark.mark_price if mark else None,
-        funding_rate=mark.funding_rate if mark else None,
-        next_funding_at=mark.next_funding_at if mark else None,
-        bid=ticker.bid if ticker else None,
-        ask=ticker.ask if ticker else None,
-        spread=_spread(ticker),
-        quote_volume_24h=ticker.quote_volume if ticker else None,
-        depth_notional=depth,
-        close=values.close,
-        ema50=values.ema50,
-        ema200=values.ema200,
-        adx14=values.adx14,
-        atr14=values.atr14,
-        range_24h=values.range_24h,
-        seen=seen,
-    )
+    if symbol in hours and (at := hours[symbol].values.at):
+        seen |= dict.fromkeys(HOURLY, Seen("closed 1 h candles", at))
+        seen["quote_volume_24h"] = Seen("volume of closed 1 h candles", at)
+    if symbol in seen_marks:
+        seen |= dict.fromkeys(PRICED, Seen("mark stream", seen_marks[symbol].at))
+    if seen_tickers and symbol in seen_tickers.by_symbol:
+        quoted = Seen("24 h ticker", seen_tickers.at)
+        seen |= dict.fromkeys(QUOTED, quoted)
+        if seen_tickers.by_symbol[symbol].quote_volume is not None:
+            seen["quote_volume_24h"] = quoted
+    if symbol in depths:
+        seen["depth_notional"] = Seen("order book", depths[symbol].at)
+    return seen
 
 
-def _spread(ticker: Ticker | None) -> Decimal | None:
-    if ticker is None or not ticker.bid or not ticker.ask:
+def _spread(ticker: Ticker) -> Decimal | None:
+    if not ticker.bid or not ticker.ask:
         return None
     return (ticker.ask - ticker.bid) / ((ticker.ask + ticker.bid) / 2)
 
 
-def correlations(symbol: str, others: Iterable[str], now: datetime) -> dict[str, Decimal | None]:
-    """Pearson's r of hourly log returns over seven days with each other symbol.
-
-    None where there are fewer common hours than the desk asks for, or a candle read failed.
-    """
-    wanted = set(others)
-    if not wanted:
-        return {}
-    week = candles_of([symbol, *wanted], "1h", HOURS_READ, now)
-    returns = {one: hourly_returns(rows[-HOURS_OF_WEEK - 1 :]) for one, rows in week.items()}
-    mine = returns.get(symbol, {})
-    hours = settings.LIMITS.correlation_min_hours
-    return {other: pearson(mine, returns.get(other, {}), min_hours=hours) for other in wanted}
+def _tickers_or_none(now: datetime) -> Tickers | None:
+    try:
+        return tickers(now)
+    except ReadFailed:
+        return None
 
 
 # ── reading ──────────────────────────────────────────────────────────────────
@@ -457,11 +405,3 @@ def _or_nothing(read: Callable[[], Mapping[str, Answer]]) -> Mapping[str, Answer
         return read()
     except ReadFailed:
         return {}
-
-
-def _ms(moment: datetime) -> int:
-    return round((moment - EPOCH) / timedelta(milliseconds=1))
-
-
-def _moment(ms: int) -> datetime:
-    return EPOCH + timedelta(milliseconds=ms)

@@ -25,7 +25,7 @@ from trading.domain.percent import ZERO
 from trading.domain.sizing import Kelly, desk_ceiling
 from trading.domain.states import OPEN, OrderPurpose, PositionStatus
 from trading.models import Decision, Order, Position, Signal
-from trading.services import halts, history, market
+from trading.services import halts, history, hours, market
 from trading.services.exposure import Exposure, exposures
 from trading.services.market import MarketFigures
 from trading.services.terms import plan_terms
@@ -195,7 +195,7 @@ def _mark_prices(perpetuals: Mapping[str, str], now: datetime) -> dict[str, Deci
 
 
 def _correlations(symbol: str, perpetuals: Mapping[str, str], now: datetime) -> dict[str, Decimal | None]:
-    found = market.correlations(symbol, set(perpetuals.values()), now)
+    found = hours.correlations(symbol, set(perpetuals.values()), now)
     return {own: found.get(perpetual) for own, perpetual in perpetuals.items()}
 
 

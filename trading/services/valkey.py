@@ -1,5 +1,6 @@
 """The process's connection to Valkey: marks, budgets, pictures, signs of life. Never the truth."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import structlog
@@ -33,3 +34,14 @@ def recall(key: str) -> bytes | None:
     except RedisError:
         return None
     return kept if isinstance(kept, bytes) else None
+
+
+def recall_many(keys: Sequence[str]) -> list[bytes | None]:
+    """What was kept under each key, in their order, by one call."""
+    if not keys:
+        return []
+    try:
+        kept = valkey().mget(keys)
+    except RedisError:
+        return [None] * len(keys)
+    return [one if isinstance(one, bytes) else None for one in kept]

@@ -9,8 +9,10 @@ from exchange.port import Candle
 from tests.processes import PaperExchange
 from trading.domain.momentum import CANDLES_NEEDED, MomentumSignal, momentum
 from trading.models import Decision, Signal, SignalSource
+from trading.services import candles as closed_candles
 from trading.services import demo, market, selection
 from trading.services.allocation import allocate
+from trading.services.candles import candles_of
 from trading.tests.services.journey import BTC, fit_accounts, now
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("paper_exchange")]
@@ -35,7 +37,7 @@ def move_the_market(symbol: str) -> None:
         closed_at = last_closed - demo.CANDLE * ago
         prices = {"open": close, "high": close, "low": close, "close": close, "volume": Decimal(1)}
         candles.append(Candle(closed_at - demo.CANDLE, closed_at, **prices))
-    market._keep(symbol, demo.TIMEFRAME, CANDLES_NEEDED, candles)
+    closed_candles._keep(symbol, demo.TIMEFRAME, CANDLES_NEEDED, candles)
 
 
 def test_its_signals_come_from_a_source_marked_as_a_demonstration_through_the_common_intake() -> None:
@@ -86,7 +88,7 @@ def test_an_exchange_that_does_not_answer_is_named_and_asked_again(
 def test_every_signal_is_what_the_rule_says_of_that_candle_and_nothing_else() -> None:
     at = now()
     taken = {signal.symbol: signal for signal in demo.poll(at)}
-    candles = market.candles_of(taken, demo.TIMEFRAME, CANDLES_NEEDED, at)
+    candles = candles_of(taken, demo.TIMEFRAME, CANDLES_NEEDED, at)
     for symbol, signal in taken.items():
         said = momentum(candles[symbol])
         assert isinstance(said, MomentumSignal)
@@ -122,7 +124,7 @@ def test_a_fresh_desk_has_its_first_decision_from_the_first_poll_and_the_first_s
     fit_accounts(1)
     move_the_market(BTC)
     demo.poll(now())
-    decision = selection.select(now())
+    (decision,) = selection.select(now())
     assert decision is not None
     assert decision.signal is not None, decision.reason
     assert decision.signal.source.is_demonstration

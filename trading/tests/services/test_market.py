@@ -10,12 +10,13 @@ from exchange.errors import ReadFailed
 from exchange.marks import MarkBoard
 from exchange.port import Market, MarkPrice
 from tests.processes import PaperExchange
-from trading.services import market
+from trading.services import candles, hours, market
 from trading.tests.services.journey import BTC, ETH, now
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("paper_exchange")]
 
 HOURS = 300
+HOURLY = ("close", "ema50", "ema200", "adx14", "atr14", "range_24h", "volatility", "regime")
 
 
 def published(redis: Redis, price: str, *, age_seconds: float) -> None:
@@ -43,33 +44,33 @@ def test_candles_are_closed_ones_in_order_and_read_once_an_hour(
     redis: Redis, paper_exchange: PaperExchange
 ) -> None:
     at = now()
-    first = market.candles(BTC, "1h", HOURS, at)
+    first = candles.candles(BTC, "1h", HOURS, at)
     assert len(first) == HOURS
     assert all(candle.closed_at <= at for candle in first)
     assert [one.opened_at for one in first] == sorted(one.opened_at for one in first)
     assert at - first[-1].closed_at < timedelta(hours=1)
     paper_exchange.process.pause()
     try:
-        assert market.candles(BTC, "1h", HOURS, at) == first
+        assert candles.candles(BTC, "1h", HOURS, at) == first
     finally:
         paper_exchange.process.resume()
 
 
 def test_candles_of_an_hour_that_is_over_are_not_served_as_the_newest(redis: Redis) -> None:
-    market.candles(BTC, "1h", HOURS, now())
+    candles.candles(BTC, "1h", HOURS, now())
     later = now() + timedelta(hours=1)
-    assert market._kept(BTC, "1h", HOURS, later) is None
+    assert candles._kept(BTC, "1h", HOURS, later) is None
 
 
 def test_a_longer_history_than_kept_is_read_anew(redis: Redis) -> None:
-    market.candles(BTC, "1h", 50, now())
-    assert len(market.candles(BTC, "1h", HOURS, now())) == HOURS
+    candles.candles(BTC, "1h", 50, now())
+    assert len(candles.candles(BTC, "1h", HOURS, now())) == HOURS
 
 
 def test_a_symbol_without_candles_fails_and_is_left_out_among_others(redis: Redis) -> None:
     with pytest.raises(ReadFailed):
-        market.candles("NOSUCH/USDT:USDT", "1h", HOURS, now())
-    assert set(market.candles_of([BTC, "NOSUCH/USDT:USDT"], "1h", HOURS, now())) == {BTC}
+        candles.candles("NOSUCH/USDT:USDT", "1h", HOURS, now())
+    assert set(candles.candles_of([BTC, "NOSUCH/USDT:USDT"], "1h", HOURS, now())) == {BTC}
 
 
 def test_every_figure_has_its_source_and_a_missing_one_its_name(redis: Redis) -> None:
@@ -80,7 +81,7 @@ def test_every_figure_has_its_source_and_a_missing_one_its_name(redis: Redis) ->
     assert {name: one["source"] for name, one in inputs.items() if name != "missing"} == {
         **dict.fromkeys(("mark_price", "funding_rate", "next_funding_at"), "mark stream"),
         **dict.fromkeys(("bid", "ask", "spread", "quote_volume_24h"), "24 h ticker"),
-        **dict.fromkeys(("close", "ema50", "ema200", "adx14", "atr14", "range_24h"), "closed 1 h candles"),
+        **dict.fromkeys(HOURLY, "closed 1 h candles"),
     }
     assert inputs["missing"] == ["depth_notional"]
     assert seen.spread is not None
@@ -99,7 +100,7 @@ def test_a_market_that_does_not_answer_leaves_figures_empty_and_never_zero(redis
 
 
 def test_a_market_moves_exactly_with_itself_and_little_is_known_of_strangers(redis: Redis) -> None:
-    found = market.correlations(BTC, {BTC, ETH, "NOSUCH/USDT:USDT"}, now())
+    found = hours.correlations(BTC, {BTC, ETH, "NOSUCH/USDT:USDT"}, now())
     assert found[BTC] == 1
     assert found["NOSUCH/USDT:USDT"] is None
     together = found[ETH]

@@ -193,9 +193,10 @@ def too_little(case: Case) -> None:
 
 def under_a_lot(case: Case) -> None:
     listing = market._listing(Market.FUTURES).current()
-    coarse = replace(listing.instruments[SOL], min_quantity=Decimal(10_000))
+    coarse = replace(listing.instruments[SOL], min_quantity=1000 / mark_of(SOL))
     listing.instruments = {**listing.instruments, SOL: coarse}
     case.symbol = SOL
+    case.limit(sizing_model=SizingModel.FIXED_NOTIONAL, fixed_notional=Decimal(500))
 
 
 def over_maximum(case: Case) -> None:
