@@ -145,9 +145,7 @@ class Driver:
         if self._selected_at is None or now - self._selected_at >= SELECT_EVERY:
             self._selected_at = now
             demo.poll(now)
-            chosen = selection.select(now)
-            if chosen is not None:
-                bells.decisions.append(chosen.pk)
+            bells.decisions.extend(chosen.pk for chosen in selection.select(now))
         equity.record(now)
         return bells
 

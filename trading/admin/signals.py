@@ -20,8 +20,8 @@ from trading.tasks import ring
 class SignalSourceAdmin(ModelAdmin):  # type: ignore[misc]  # unfold has no types
     """Who may send signals. A source is switched off here; its rows stay."""
 
-    list_display = ("name", "is_active", "is_demonstration", "note", "note_at")
-    list_editable = ("is_active",)
+    list_display = ("name", "is_active", "weight", "is_demonstration", "note", "note_at")
+    list_editable = ("is_active", "weight")
     search_fields = ("name",)
     readonly_fields = ("note", "note_at")
 

@@ -65,6 +65,7 @@ class Limits:
     signal_max_age_seconds: int = 86_400
     cooldown_seconds: int = 300
     fruitless_seconds: int = 60
+    decisions_per_tick: int = 1
     duplicate_seconds: int = 30
     candidates: int = 10
     history_days: int = 30
@@ -284,6 +285,7 @@ TUNABLES: Mapping[str, Tunable] = {
     "signal_max_age_seconds": _count(10, 604_800),
     "cooldown_seconds": _count(0, 86_400),
     "fruitless_seconds": _count(0, 86_400),
+    "decisions_per_tick": _count(1, 10),
     "duplicate_seconds": _count(1, 3_600),
     "candidates": _count(1, 100),
     "history_days": _count(1, 365),
@@ -378,6 +380,7 @@ DESK_ONLY = frozenset(
         "signal_max_age_seconds",
         "cooldown_seconds",
         "fruitless_seconds",
+        "decisions_per_tick",
         "candidates",
         "history_days",
         "desk_risk_budget",

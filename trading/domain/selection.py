@@ -1,6 +1,6 @@
 """Which signal is chosen, if any, and why not (section 2)."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -8,6 +8,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from trading.domain.limits import Limits
+from trading.domain.percent import ONE
 from trading.domain.quality import Quality
 
 
@@ -19,6 +20,17 @@ class NoneReason(StrEnum):
     DESK_DAILY_TRADES = "DESK_DAILY_TRADES"
     NO_CANDIDATES = "NO_CANDIDATES"
     QUALITY = "QUALITY"
+
+
+class Verdict(StrEnum):
+    """What became of a candidate; the first is the only one that wins."""
+
+    CHOSEN = "CHOSEN"
+    SAME_COIN = "SAME_COIN"
+    NOT_THE_BEST = "NOT_THE_BEST"
+    QUALITY = "QUALITY"
+    NO_MARK = "NO_MARK"
+    BELOW_SHORTLIST = "BELOW_SHORTLIST"
 
 
 class NotCandidate(StrEnum):
@@ -36,7 +48,7 @@ class Candidate:
     """A signal that opens, as selection sees it.
 
     `last_decided_at` is the last decision on the same symbol and side; `has_account` tells whether any active
-    account could take it.
+    account could take it. `weight` in [0, 1] is what its source's word counts.
     """
 
     signal_id: int | UUID
@@ -44,9 +56,16 @@ class Candidate:
     is_long: bool
     score: Decimal
     created_at: datetime
+    base: str = ""
+    weight: Decimal = ONE
     expires_at: datetime | None = None
     last_decided_at: datetime | None = None
     has_account: bool = True
+
+    @property
+    def weighted_score(self) -> Decimal:
+        """What the score counts for beside other sources'; the least score is asked of it unweighted."""
+        return self.score * self.weight
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +87,11 @@ class Ranked:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The winner, or the reason for none; exactly one of the two is set."""
+    """The winners, the best first, or the reason for none; and what became of every ranked candidate."""
 
-    winner: Ranked | None
+    winners: tuple[Ranked, ...]
     reason: NoneReason | None
+    verdicts: Mapping[int | UUID, Verdict]
 
 
 def may_select(
@@ -114,17 +134,38 @@ def is_duplicate(last_decided_at: datetime | None, now: datetime, limits: Limits
     return now - last_decided_at < timedelta(seconds=limits.duplicate_seconds)
 
 
-def shortlist(signals: Iterable[Candidate], now: datetime, limits: Limits) -> list[Candidate]:
-    """Return the best candidates by score, the older first among equals, at most `limits.candidates`."""
-    fit = [candidate for candidate in signals if why_not(candidate, now, limits) is None]
-    return sorted(fit, key=lambda candidate: (-candidate.score, candidate.created_at))[: limits.candidates]
+def most_at_once(desk: Desk, limits: Limits) -> int:
+    """How many may be chosen in one tick: as set, inside what the desk's day and risk budget still hold.
+
+    Each is taken to risk what one trade may: what the accounts will really take is known later.
+    """
+    left_today = limits.desk_daily_trades - desk.trades_today
+    left_risk = int((limits.desk_risk_budget - desk.open_risk) / limits.risk_per_trade)
+    return max(1, min(limits.decisions_per_tick, left_today, left_risk))
 
 
-def choose(ranked: Sequence[Ranked], limits: Limits) -> Choice:
-    """Return the candidate of the highest sufficient quality; ties go to the older signal."""
-    if not ranked:
-        return Choice(None, NoneReason.NO_CANDIDATES)
-    best = min(ranked, key=lambda one: (-one.quality.value, one.candidate.created_at))
-    if best.quality.value < limits.min_quality:
-        return Choice(None, NoneReason.QUALITY)
-    return Choice(best, None)
+def ranked(fit: Iterable[Candidate]) -> list[Candidate]:
+    """Return candidates by weighted score, the older first among equals: the first are weighed."""
+    return sorted(fit, key=lambda candidate: (-candidate.weighted_score, candidate.created_at))
+
+
+def choose(weighed: Sequence[Ranked], limits: Limits, *, at_most: int = 1) -> Choice:
+    """Return the candidates of the highest sufficient quality, one a coin; ties go to the older signal."""
+    if not weighed:
+        return Choice((), NoneReason.NO_CANDIDATES, {})
+    winners: list[Ranked] = []
+    verdicts: dict[int | UUID, Verdict] = {}
+    for one in sorted(weighed, key=lambda one: (-one.quality.value, one.candidate.created_at)):
+        verdict = _verdict(one, winners, limits, at_most)
+        verdicts[one.candidate.signal_id] = verdict
+        if verdict is Verdict.CHOSEN:
+            winners.append(one)
+    return Choice(tuple(winners), None if winners else NoneReason.QUALITY, verdicts)
+
+
+def _verdict(one: Ranked, winners: Sequence[Ranked], limits: Limits, at_most: int) -> Verdict:
+    if one.quality.value < limits.min_quality:
+        return Verdict.QUALITY
+    if any(one.candidate.base == winner.candidate.base for winner in winners):
+        return Verdict.SAME_COIN
+    return Verdict.CHOSEN if len(winners) < at_most else Verdict.NOT_THE_BEST

@@ -31,6 +31,9 @@ class Decision(models.Model):
     candidates = models.JSONField(
         default=list, help_text="Every candidate with its quality parts and its reason."
     )
+    considered = models.JSONField(
+        default=dict, help_text="How many signals waited, were candidates, and were refused for each reason."
+    )
     quality = models.DecimalField(max_digits=6, decimal_places=5, null=True, blank=True)
     confidence = models.DecimalField(max_digits=4, decimal_places=3, null=True, blank=True)
     route_policy = models.CharField(max_length=8, default="all")

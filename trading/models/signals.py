@@ -3,6 +3,7 @@
 import uuid
 from typing import ClassVar
 
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 
 
@@ -38,15 +39,27 @@ class SignalSource(models.Model):
     name = models.CharField(max_length=60, unique=True)
     is_active = models.BooleanField(default=True)
     is_demonstration = models.BooleanField(default=False)
+    weight = models.DecimalField(
+        max_digits=4,
+        decimal_places=3,
+        default=1,
+        validators=[MinValueValidator(0), MaxValueValidator(1)],
+        help_text="What its word counts, 0 to 1: multiplies the score in ranking and quality.",
+    )
     note = models.CharField(
         max_length=200, blank=True, default="", help_text="What it says when it is silent."
     )
     note_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
-        """Listed by name."""
+        """Listed by name; no word counts more than what it says."""
 
         ordering: ClassVar = ["name"]
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=models.Q(weight__gte=0) & models.Q(weight__lte=1), name="weight_is_a_share"
+            )
+        ]
 
     def __str__(self) -> str:
         """Show the name."""

@@ -14,24 +14,24 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import Max
 
-from accounts.models import Account, Executor, Health
 from accounts.services.limits import effective_limits_of
 from exchange.port import Market
 from trading.domain import dual, quality, selection, sizing
 from trading.domain.exit_plan import PlanTerms, distances, reward_risk, round_trip_cost
 from trading.domain.gate import funding_payment
 from trading.domain.percent import ZERO
-from trading.domain.states import OPEN, DecisionStatus, OrderPurpose, PositionStatus
-from trading.models import Decision, Order, Position, Signal
+from trading.domain.states import DecisionStatus
+from trading.models import Decision, Signal
 from trading.models.signals import SignalAction, SignalStatus
-from trading.services import halts, history, market, routes, signals
+from trading.services import candidates, halts, history, market, routes, signals
 from trading.services.exposure import exposures
 from trading.services.history import Record
 from trading.services.market import TAKER_FEES, MarketFigures
 from trading.services.terms import plan_terms
 
-MOST_REFUSED_SHOWN = 20
-NO_MARK = "NO_MARK"
+MOST_SHOWN = 20
+"""Of those below the shortlist and of those refused: the counts tell of all."""
+
 REQUESTABLE = (SignalStatus.OPEN, SignalStatus.DUPLICATE, SignalStatus.EXPIRED)
 
 
@@ -44,19 +44,20 @@ class RequestRefused(ValueError):
         self.message = message
 
 
-def select(now: datetime) -> Decision | None:
-    """Choose among the open signals when a choice is due; None when none is due or nothing is open."""
+def select(now: datetime) -> list[Decision]:
+    """Choose among the open signals when a choice is due; nothing when none is due or nothing is open.
+
+    The decisions of one tick were made at the same `now`; one that chose nothing tells why.
+    """
     signals.expire(now)
     signals.continue_actions(now)  # what it leaves due is in the rows, where the sweep finds it
-    if not _is_due(now):
-        return None
-    waiting = _waiting()
-    if not waiting:
-        return None
-    refusal = selection.desk_refusal(_desk(now), settings.LIMITS)
+    if not _is_due(now) or not candidates.is_anything_waiting():
+        return []
+    desk = _desk(now)
+    refusal = selection.desk_refusal(desk, settings.LIMITS)
     if refusal is not None:
-        return _record_none(refusal, [], now)
-    return _choose(waiting, now)
+        return [_record_none(refusal, [], {}, now)]
+    return _choose(desk, now)
 
 
 def request(signal: Signal, now: datetime, *, is_staged: bool | None = None) -> Decision:
@@ -78,8 +79,8 @@ def request(signal: Signal, now: datetime, *, is_staged: bool | None = None) -> 
         raise RequestRefused("STAGED_CASCADE", "a cascade goes by steps of its own and is not staged")
     figures = market.figures([signal.symbol], now)[signal.symbol]
     assessed = _quality(signal, figures, history.records(settings.LIMITS.history_days, now))
-    shown = [_shown(signal, assessed)]
-    decided = _decide(signal, figures, assessed, shown, now, is_requested=True, is_staged=is_staged)
+    shown = [_shown(signal, assessed, selection.Verdict.CHOSEN)]
+    decided = _decide(signal, figures, assessed, shown, {}, now, is_requested=True, is_staged=is_staged)
     decision = decided or Decision.objects.filter(signal=signal).first()
     if decision is None:
         raise _cancelled()
@@ -104,13 +105,6 @@ def _is_due(now: datetime) -> bool:
     )
 
 
-def _waiting() -> list[Signal]:
-    waiting = Signal.objects.filter(
-        status=SignalStatus.OPEN, action=SignalAction.OPEN, source__is_active=True, decision__isnull=True
-    )
-    return list(waiting.select_related("source").order_by("pk"))
-
-
 def _desk(now: datetime) -> selection.Desk:
     """The desk's state from rows: its open risk is that of all active accounts against their equity."""
     accounts = list(routes.active_accounts().filter(mode=settings.MODE))
@@ -128,98 +122,77 @@ def _desk(now: datetime) -> selection.Desk:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Reach:
-    """Which active accounts could take a side of a coin; one that holds or awaits the coin could not."""
-
-    futures: frozenset[int]
-    spot: frozenset[int]
-    taken: Mapping[str, frozenset[int]]
-
-    def has_account(self, *, base: str, is_long: bool) -> bool:
-        able = self.futures | self.spot if is_long else self.futures
-        return bool(able - self.taken.get(base, frozenset()))
-
-
-def _reach() -> _Reach:
-    fit = Account.objects.filter(
-        is_enabled=True, archived_at__isnull=True, mode=settings.MODE, health=Health.HEALTHY
-    )
-    executors = Executor.objects.filter(is_enabled=True, account__in=fit).values_list("account_id", "market")
-    held = Position.objects.filter(status=PositionStatus.OPEN).values_list("base", "account_id")
-    entering = Order.objects.filter(purpose=OrderPurpose.ENTRY, status__in=sorted(OPEN))
-    taken: dict[str, set[int]] = {}
-    for base, account_id in [*held, *entering.values_list("base", "account_id")]:
-        taken.setdefault(base, set()).add(account_id)
-    return _Reach(
-        futures=frozenset(pk for pk, on in executors if on == Market.FUTURES),
-        spot=frozenset(pk for pk, on in executors if on == Market.SPOT),
-        taken={base: frozenset(ids) for base, ids in taken.items()},
-    )
-
-
 # ── choosing ─────────────────────────────────────────────────────────────────
 
 
-def _choose(waiting: Sequence[Signal], now: datetime) -> Decision | None:
-    by_id = {signal.pk: signal for signal in waiting}
-    candidates = _candidates(waiting, now)
-    shown = _refused(by_id, candidates, now)
-    short = selection.shortlist(candidates, now, settings.LIMITS)
-    figures = market.figures([by_id[_pk(one)].symbol for one in short], now) if short else {}
+def _choose(desk: selection.Desk, now: datetime) -> list[Decision]:
+    """Weigh the best candidates and write a decision for each winner, or the reason for none."""
+    field = candidates.read_field(now)
+    weighed = _weigh(field.fit[: settings.LIMITS.candidates], now)
+    choice = selection.choose(
+        [one.ranked for one in weighed if one.figures.mark_price],
+        settings.LIMITS,
+        at_most=selection.most_at_once(desk, settings.LIMITS),
+    )
+    shown = _shown_of(field, weighed, choice.verdicts)
+    if choice.reason is not None:
+        return [_record_none(choice.reason, shown, field.counts, now)]
+    winners = {_pk(one.candidate) for one in choice.winners}
+    decided = [
+        _decide(one.signal, one.figures, one.ranked.quality, shown, field.counts, now)
+        for one in sorted(weighed, key=lambda one: -one.ranked.quality.value)
+        if one.signal.pk in winners
+    ]
+    return [decision for decision in decided if decision is not None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Weighed:
+    """A candidate of the shortlist with what was seen of its market and what that is worth."""
+
+    signal: Signal
+    figures: MarketFigures
+    ranked: selection.Ranked
+
+
+def _weigh(short: Sequence[selection.Candidate], now: datetime) -> list[_Weighed]:
+    if not short:
+        return []
+    signals_of = _signals([_pk(one) for one in short])
+    figures = market.figures([one.symbol for one in short], now)
     records = history.records(settings.LIMITS.history_days, now)
-    ranked: list[selection.Ranked] = []
-    for one in short:
-        signal = by_id[_pk(one)]
-        seen = figures[signal.symbol]
-        assessed = _quality(signal, seen, records)
-        shown.append(_shown(signal, assessed, "" if seen.mark_price else NO_MARK))
-        if seen.mark_price:
-            ranked.append(selection.Ranked(one, assessed))
-    choice = selection.choose(ranked, settings.LIMITS)
-    if choice.winner is None:
-        return _record_none(choice.reason or selection.NoneReason.NO_CANDIDATES, shown, now)
-    winner = by_id[_pk(choice.winner.candidate)]
-    return _decide(winner, figures[winner.symbol], choice.winner.quality, shown, now)
-
-
-def _candidates(waiting: Sequence[Signal], now: datetime) -> list[selection.Candidate]:
-    decided_at, reach = _decided_at(now), _reach()
-    listed = market.instruments(Market.FUTURES)
     return [
-        selection.Candidate(
-            signal_id=signal.pk,
-            symbol=signal.symbol,
-            is_long=signal.is_long,
-            score=signal.score,
-            created_at=signal.created_at,
-            expires_at=signal.expires_at,
-            last_decided_at=decided_at.get((signal.symbol, signal.side)),
-            has_account=signal.symbol in listed
-            and reach.has_account(base=listed[signal.symbol].base, is_long=signal.is_long),
+        _Weighed(
+            signal,
+            figures[one.symbol],
+            selection.Ranked(one, _quality(signal, figures[one.symbol], records)),
         )
-        for signal in waiting
+        for one in short
+        if (signal := signals_of.get(_pk(one))) is not None
     ]
 
 
-def _decided_at(now: datetime) -> dict[tuple[str, str], datetime]:
-    since = now - timedelta(seconds=settings.LIMITS.duplicate_seconds)
-    recent = Decision.objects.filter(signal__isnull=False, decided_at__gte=since).order_by("decided_at")
-    rows = recent.values_list("signal__symbol", "signal__side", "decided_at")
-    return {(symbol, side): at for symbol, side, at in rows}
+def _signals(ids: Sequence[int]) -> dict[int, Signal]:
+    return Signal.objects.select_related("source").in_bulk(ids)
 
 
-def _refused(
-    by_id: Mapping[int, Signal], candidates: Sequence[selection.Candidate], now: datetime
+def _shown_of(
+    field: candidates.Field,
+    weighed: Sequence[_Weighed],
+    verdicts: Mapping[Any, selection.Verdict],
 ) -> list[dict[str, Any]]:
-    """Name what is no candidate and why; a duplicate is marked for good, so that it is counted once."""
-    reasons = {_pk(one): why for one in candidates if (why := selection.why_not(one, now, settings.LIMITS))}
-    duplicates = [pk for pk, why in reasons.items() if why == selection.NotCandidate.DUPLICATE]
-    Signal.objects.filter(pk__in=duplicates, status=SignalStatus.OPEN).update(
-        status=SignalStatus.DUPLICATE, note="same symbol and side as a decision just made"
-    )
-    newest = sorted(reasons, reverse=True)[:MOST_REFUSED_SHOWN]
-    return [_shown(by_id[pk], None, reasons[pk]) for pk in newest]
+    """Every candidate that was weighed, and some of those below and of the refused, each with its verdict."""
+    below = [_pk(one) for one in field.fit[len(weighed) : len(weighed) + MOST_SHOWN]]
+    refused = sorted(field.refused, reverse=True)[:MOST_SHOWN]
+    rows = _signals([*below, *refused]) if below or refused else {}
+    return [
+        *(
+            _shown(one.signal, one.ranked.quality, verdicts.get(one.signal.pk, selection.Verdict.NO_MARK))
+            for one in weighed
+        ),
+        *(_shown(rows[pk], None, selection.Verdict.BELOW_SHORTLIST) for pk in below if pk in rows),
+        *(_shown(rows[pk], None, field.refused[pk]) for pk in refused if pk in rows),
+    ]
 
 
 def _quality(
@@ -227,7 +200,7 @@ def _quality(
 ) -> quality.Quality:
     record = records.get((signal.symbol, signal.is_long), Record())
     return quality.quality(
-        score=signal.score,
+        score=signal.score * signal.source.weight,
         wins=record.wins,
         decisions=record.closed,
         market_parts=quality.market_parts(
@@ -278,6 +251,7 @@ def _decide(
     figures: MarketFigures,
     assessed: quality.Quality,
     shown: list[dict[str, Any]],
+    considered: dict[str, int],
     now: datetime,
     *,
     is_requested: bool = False,
@@ -292,6 +266,7 @@ def _decide(
         reason="requested" if is_requested else "",
         is_requested=is_requested,
         candidates=shown,
+        considered=considered,
         quality=assessed.value.quantize(Decimal("0.00001")),
         confidence=dual.confidence(possible, signal.score) if possible else None,
         route_policy=settings.ROUTE_POLICY,
@@ -336,32 +311,41 @@ def _cap_price(signal: Signal, figures: MarketFigures) -> Decimal | None:
     )
 
 
-def _record_none(reason: str, shown: list[dict[str, Any]], now: datetime) -> Decision:
+def _record_none(
+    reason: str, shown: list[dict[str, Any]], considered: dict[str, int], now: datetime
+) -> Decision:
     return Decision.objects.create(
         status=DecisionStatus.NONE,
         reason=reason,
         candidates=shown,
+        considered=considered,
         route_policy=settings.ROUTE_POLICY,
         decided_at=now,
         completed_at=now,
     )
 
 
-def _shown(signal: Signal, assessed: quality.Quality | None, reason: str = "") -> dict[str, Any]:
-    """A candidate as the decision keeps it: parts as text, what was missing by name, why it is none."""
+def _shown(
+    signal: Signal,
+    assessed: quality.Quality | None,
+    verdict: selection.Verdict | selection.NotCandidate,
+) -> dict[str, Any]:
+    """A candidate as the decision keeps it: parts as text, what was missing by name, why it won or lost."""
     kept: dict[str, Any] = {
         "signal": str(signal.uuid),
         "symbol": signal.symbol,
         "side": signal.side,
         "score": str(signal.score),
         "source": signal.source.name,
+        "weight": f"{signal.source.weight:f}",
+        "verdict": str(verdict),
     }
     if assessed is not None:
         kept["quality"] = f"{assessed.value:.5f}"
         kept["parts"] = {name: _text(part) for name, part in assessed.parts.items()}
         kept["market_parts"] = {name: _text(part) for name, part in assessed.market_parts.items()}
         kept["missing"] = list(assessed.missing)
-    return kept | ({"reason": str(reason)} if reason else {})
+    return kept
 
 
 def _text(part: Decimal | None) -> str | None:

@@ -114,8 +114,9 @@ def _candidates(chosen: str) -> list[dict[str, Any]]:
         "parts": PARTS,
         "market_parts": market_parts,
         "missing": ["market.liquidity"],
+        "verdict": "CHOSEN",
     }
-    lost = {"signal": "other", "symbol": "SOL/USDT:USDT", "side": "SHORT", "reason": "DUPLICATE"}
+    lost = {"signal": "other", "symbol": "SOL/USDT:USDT", "side": "SHORT", "verdict": "DUPLICATE"}
     return [weighed | {"signal": chosen} | won, weighed | lost]
 
 

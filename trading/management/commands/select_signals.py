@@ -15,8 +15,9 @@ class Command(BaseCommand):
 
     def handle(self, *_: Any, **__: Any) -> None:
         chosen = selection.select(settings.CLOCK.now())
-        if chosen is None:
+        if not chosen:
             self.stdout.write("nothing to select: the cooldown lasts, or no signal is open")
             return
-        ring(Bells(decisions=[chosen.pk]))
-        self.stdout.write(f"{chosen.status} {chosen.signal or ''} {chosen.reason}".strip())
+        ring(Bells(decisions=[one.pk for one in chosen]))
+        for one in chosen:
+            self.stdout.write(f"{one.status} {one.signal or ''} {one.reason}".strip())

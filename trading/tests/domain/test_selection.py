@@ -10,17 +10,18 @@ from trading.domain.limits import Limits
 from trading.domain.quality import Quality
 from trading.domain.selection import (
     Candidate,
-    Choice,
     Desk,
     NoneReason,
     NotCandidate,
     Ranked,
+    Verdict,
     choose,
     desk_refusal,
     may_select,
-    shortlist,
+    most_at_once,
     why_not,
 )
+from trading.domain.selection import ranked as ranked_by_score
 from trading.tests.domain.samples import NOW, D
 
 
@@ -35,8 +36,8 @@ def candidate(number: int = 1, **changes: Any) -> Candidate:
     return Candidate(**(fields | changes))
 
 
-def ranked(number: int, value: str, age_seconds: int) -> Ranked:
-    made = candidate(number, created_at=NOW - timedelta(seconds=age_seconds))
+def ranked(number: int, value: str, age_seconds: int, base: str = "") -> Ranked:
+    made = candidate(number, created_at=NOW - timedelta(seconds=age_seconds), base=base or f"C{number}")
     return Ranked(made, Quality(D(value), {}, {}))
 
 
@@ -72,13 +73,52 @@ def test_live_asks_for_more_and_fresher_signals() -> None:
 
 def test_the_ten_best_by_score_are_looked_at_and_the_older_goes_first() -> None:
     signals = [candidate(number, created_at=ago(number), score=D("0.9")) for number in range(1, 12)]
-    found = shortlist([*signals, candidate(99, score=D("0.95"))], NOW, Limits())
+    found = ranked_by_score([*signals, candidate(99, score=D("0.95"))])[: Limits().candidates]
     assert [one.signal_id for one in found] == [99, 11, 10, 9, 8, 7, 6, 5, 4, 3]
+
+
+def test_a_source_of_half_weight_stands_behind_with_the_same_score_and_is_asked_no_more() -> None:
+    half, whole = candidate(1, weight=D("0.5"), score=D("0.9")), candidate(2, score=D("0.7"))
+    assert ranked_by_score([half, whole]) == [whole, half]
+    assert why_not(half, NOW, Limits()) is None
 
 
 def test_the_best_quality_wins_and_ties_go_to_the_older() -> None:
     older, newer = ranked(1, "0.7", 50), ranked(2, "0.7", 10)
-    assert choose([newer, older, ranked(3, "0.6", 90)], Limits()) == Choice(older, None)
+    least = ranked(3, "0.6", 90)
+    choice = choose([newer, older, least], Limits())
+    assert (choice.winners, choice.reason) == ((older,), None)
+    assert choice.verdicts == {1: Verdict.CHOSEN, 2: Verdict.NOT_THE_BEST, 3: Verdict.NOT_THE_BEST}
+
+
+def test_several_at_once_are_of_different_coins_and_each_good_enough() -> None:
+    found = [
+        ranked(1, "0.9", 50, "SOL"),
+        ranked(2, "0.8", 50, "SOL"),
+        ranked(3, "0.7", 50, "ETH"),
+        ranked(4, "0.6", 50, "BTC"),
+        ranked(5, "0.4", 50, "XRP"),
+    ]
+    choice = choose(found, Limits(), at_most=2)
+    assert [one.candidate.signal_id for one in choice.winners] == [1, 3]
+    assert choice.verdicts == {
+        1: Verdict.CHOSEN,
+        2: Verdict.SAME_COIN,
+        3: Verdict.CHOSEN,
+        4: Verdict.NOT_THE_BEST,
+        5: Verdict.QUALITY,
+    }
+
+
+@pytest.mark.parametrize(
+    ("set_to", "open_risk", "trades_today", "expected"),
+    [(1, "0", 0, 1), (4, "0", 0, 4), (4, "0", 98, 2), (4, "0.029", 0, 2), (4, "0.0499", 0, 1)],
+)
+def test_several_at_once_stay_inside_the_desks_day_and_risk(
+    set_to: int, open_risk: str, trades_today: int, expected: int
+) -> None:
+    desk = Desk(is_halted=False, open_risk=D(open_risk), trades_today=trades_today)
+    assert most_at_once(desk, Limits(decisions_per_tick=set_to)) == expected
 
 
 def test_a_choice_of_none_names_its_reason() -> None:

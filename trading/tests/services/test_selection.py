@@ -13,11 +13,11 @@ from accounts.models import Health
 from exchange.port import Market
 from trading.domain.limits import Limits
 from trading.domain.states import DecisionStatus
-from trading.models import Allocation, Decision, Halt, Order, Position, Signal
+from trading.models import Allocation, Decision, Halt, Order, Position, Signal, SignalSource
 from trading.models.signals import SignalAction, SignalStatus
-from trading.services import market, signals
+from trading.services import market, selection, signals
 from trading.services.market import MarketFigures
-from trading.services.selection import RequestRefused, request, select
+from trading.services.selection import RequestRefused, request
 from trading.tests.services.journey import (
     BTC,
     ETH,
@@ -35,6 +35,11 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("paper_exchange")]
 @pytest.fixture(autouse=True)
 def easy(settings: Settings) -> None:
     settings.LIMITS = replace(settings.LIMITS, min_quality=Decimal("0.30"))
+
+
+def select(at: datetime) -> Decision | None:
+    """The decision of one tick, when it made any."""
+    return next(iter(selection.select(at)), None)
 
 
 def with_limits(settings: Settings, **changes: object) -> None:
@@ -91,6 +96,54 @@ def test_the_better_signal_wins_and_every_candidate_is_kept_with_its_parts() -> 
     best.refresh_from_db()
     other.refresh_from_db()
     assert (best.status, other.status) == (SignalStatus.DECIDED, SignalStatus.OPEN)
+
+
+def test_every_candidate_tells_why_it_won_or_lost_and_the_counts_tell_of_all(settings: Settings) -> None:
+    fit_accounts(1, BTC, ETH, SOL)
+    with_limits(settings, candidates=3)
+    best, twin, second = a_signal(BTC, score="0.95"), a_signal(BTC, score="0.9"), a_signal(ETH, score="0.85")
+    below, weak = a_signal(SOL, score="0.8"), a_signal(SOL, score="0.2")
+    decision = select(now())
+    assert decision is not None
+    assert decision.signal == best
+    assert {one["signal"]: one["verdict"] for one in decision.candidates} == {
+        str(best.uuid): "CHOSEN",
+        str(twin.uuid): "SAME_COIN",
+        str(second.uuid): "NOT_THE_BEST",
+        str(below.uuid): "BELOW_SHORTLIST",
+        str(weak.uuid): "SCORE",
+    }
+    assert decision.considered == {"waiting": 5, "candidates": 4, "SCORE": 1}
+
+
+def test_a_source_whose_word_counts_half_loses_to_another_with_the_same_score() -> None:
+    fit_accounts(1)
+    doubted, trusted = a_signal(BTC, score="0.9"), a_signal(BTC, score="0.8")
+    trusted.source = SignalSource.objects.create(name="trusted")
+    trusted.save()
+    doubted.source.weight = Decimal("0.5")
+    doubted.source.save()
+    decision = select(now())
+    assert decision is not None
+    assert decision.signal == trusted
+    kept = {one["signal"]: one for one in decision.candidates}
+    assert kept[str(doubted.uuid)]["parts"]["score"] == "0.45000"
+    assert (kept[str(doubted.uuid)]["weight"], kept[str(trusted.uuid)]["weight"]) == ("0.500", "1.000")
+
+
+def test_several_decisions_of_one_tick_are_of_different_coins(settings: Settings) -> None:
+    fit_accounts(1, BTC, ETH, SOL)
+    with_limits(settings, decisions_per_tick=2)
+    best = a_signal(BTC, score="0.95")
+    a_signal(BTC, score="0.94")
+    second = a_signal(ETH, score="0.9")
+    a_signal(SOL, score="0.8")
+    at = now()
+    decisions = selection.select(at)
+    assert {one.signal for one in decisions} == {best, second}
+    assert {one.decided_at for one in decisions} == {at}
+    assert sorted(one.turn for one in decisions) == [1, 2]
+    assert selection.select(at + timedelta(seconds=299)) == []
 
 
 def test_v14_quality_is_the_weighted_sum_of_the_parts_that_are_kept() -> None:
@@ -205,7 +258,7 @@ def test_what_is_no_candidate_is_named(changes: dict[str, str], reason: str) -> 
     decision = select(now())
     assert reason_of(decision) == "NO_CANDIDATES"
     assert decision is not None
-    assert [one["reason"] for one in decision.candidates] == [reason]
+    assert [one["verdict"] for one in decision.candidates] == [reason]
 
 
 def test_a_short_needs_an_account_with_futures() -> None:

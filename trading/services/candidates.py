@@ -1,0 +1,145 @@
+"""The signals a selection looks at: which of them are candidates, and for each other one why it is none.
+
+Ten thousand may wait: they are read as plain columns, and only those that are shown or weighed as rows.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.conf import settings
+
+from accounts.models import Account, Executor, Health
+from exchange.port import Market
+from trading.domain import selection
+from trading.domain.selection import Candidate, NotCandidate
+from trading.domain.states import OPEN, OrderPurpose, PositionStatus
+from trading.models import Decision, Order, Position, Signal
+from trading.models.signals import SignalAction, SignalSide, SignalStatus
+from trading.services import market
+
+COLUMNS = ("pk", "symbol", "side", "score", "created_at", "expires_at", "source__weight")
+DUPLICATE_NOTE = "same symbol and side as a decision just made"
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """Everything that waited at one tick: the candidates by rank, and the others by their reason."""
+
+    fit: Sequence[Candidate]
+    refused: Mapping[int, NotCandidate]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many waited, were candidates, and were refused for each reason."""
+        return {
+            "waiting": len(self.fit) + len(self.refused),
+            "candidates": len(self.fit),
+            **Counter(self.refused.values()),
+        }
+
+
+def is_anything_waiting() -> bool:
+    """Whether there is anything to choose from."""
+    return Signal.objects.filter(**WAITING).exists()
+
+
+def read_field(now: datetime) -> Field:
+    """Judge every waiting signal; a duplicate is marked for good, so that it is counted once.
+
+    Raises ReadFailed when the market table was never read.
+    """
+    fit: list[Candidate] = []
+    refused: dict[int, NotCandidate] = {}
+    limits = settings.LIMITS
+    for pk, candidate in _waiting(now):
+        reason = selection.why_not(candidate, now, limits)
+        if reason is None:
+            fit.append(candidate)
+        else:
+            refused[pk] = reason
+    _mark_duplicates([pk for pk, reason in refused.items() if reason is NotCandidate.DUPLICATE])
+    return Field(selection.ranked(fit), refused)
+
+
+WAITING = {
+    "status": SignalStatus.OPEN,
+    "action": SignalAction.OPEN,
+    "source__is_active": True,
+    "decision__isnull": True,
+}
+
+
+def _waiting(now: datetime) -> list[tuple[int, Candidate]]:
+    decided_at, reach = _decided_at(now), _reach()
+    listed = market.instruments(Market.FUTURES)
+    takers = {
+        (symbol, is_long): reach.has_account(base=instrument.base, is_long=is_long)
+        for symbol, instrument in listed.items()
+        for is_long in (True, False)
+    }
+    rows = Signal.objects.filter(**WAITING).order_by("pk").values_list(*COLUMNS)
+    return [
+        (
+            pk,
+            Candidate(
+                signal_id=pk,
+                symbol=symbol,
+                is_long=(is_long := side == SignalSide.LONG),
+                score=score,
+                created_at=created_at,
+                base=listed[symbol].base if symbol in listed else "",
+                weight=weight,
+                expires_at=expires_at,
+                last_decided_at=decided_at.get((symbol, side)),
+                has_account=takers.get((symbol, is_long), False),
+            ),
+        )
+        for pk, symbol, side, score, created_at, expires_at, weight in rows
+    ]
+
+
+def _decided_at(now: datetime) -> dict[tuple[str, str], datetime]:
+    since = now - timedelta(seconds=settings.LIMITS.duplicate_seconds)
+    recent = Decision.objects.filter(signal__isnull=False, decided_at__gte=since).order_by("decided_at")
+    rows = recent.values_list("signal__symbol", "signal__side", "decided_at")
+    return {(symbol, side): at for symbol, side, at in rows}
+
+
+def _mark_duplicates(signal_ids: Sequence[int]) -> None:
+    if signal_ids:
+        still_open = Signal.objects.filter(pk__in=signal_ids, status=SignalStatus.OPEN)
+        still_open.update(status=SignalStatus.DUPLICATE, note=DUPLICATE_NOTE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reach:
+    """Which active accounts could take a side of a coin; one that holds or awaits the coin could not."""
+
+    futures: frozenset[int]
+    spot: frozenset[int]
+    taken: Mapping[str, frozenset[int]]
+
+    def has_account(self, *, base: str, is_long: bool) -> bool:
+        able = self.futures | self.spot if is_long else self.futures
+        return bool(able - self.taken[base]) if base in self.taken else bool(able)
+
+
+def _reach() -> _Reach:
+    fit = Account.objects.filter(
+        is_enabled=True, archived_at__isnull=True, mode=settings.MODE, health=Health.HEALTHY
+    )
+    executors = list(
+        Executor.objects.filter(is_enabled=True, account__in=fit).values_list("account_id", "market")
+    )
+    held = Position.objects.filter(status=PositionStatus.OPEN).order_by().values_list("base", "account_id")
+    entering = Order.objects.filter(purpose=OrderPurpose.ENTRY, status__in=sorted(OPEN)).order_by()
+    taken: dict[str, set[int]] = {}
+    for base, account_id in [*held, *entering.values_list("base", "account_id")]:
+        taken.setdefault(base, set()).add(account_id)
+    return _Reach(
+        futures=frozenset(pk for pk, on in executors if on == Market.FUTURES),
+        spot=frozenset(pk for pk, on in executors if on == Market.SPOT),
+        taken={base: frozenset(ids) for base, ids in taken.items()},
+    )
