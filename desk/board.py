@@ -26,8 +26,10 @@ POSITIONS_SHOWN = 100
 DECISIONS_SHOWN = 8
 CLOSES_SHOWN = 5
 ALERTS_SHOWN = 5
+LOOKS_SHOWN = 40
 FARTHEST = Decimal(10_000)
 PARTS = ("score", "performance", "market", "reward")
+ASKED = frozenset({"waiting", "candidates"})
 MARKET_PARTS = ("trend", "volatility", "liquidity", "spread")
 
 
@@ -39,7 +41,8 @@ class CandidateReading:
     side: str
     source: str
     is_chosen: bool
-    reason: str
+    verdict: str
+    weight: Decimal | None
     quality: Decimal | None
     parts: Mapping[str, Decimal | None]
     market_parts: Mapping[str, Decimal | None]
@@ -58,6 +61,12 @@ class DecisionReading:
     def chosen(self) -> CandidateReading | None:
         """The candidate that became the decision."""
         return next((candidate for candidate in self.candidates if candidate.is_chosen), None)
+
+    @property
+    def refused(self) -> Mapping[str, int]:
+        """How many signals were no candidates, by reason, the most first."""
+        counts = {name: n for name, n in self.decision.considered.items() if name not in ASKED}
+        return dict(sorted(counts.items(), key=lambda one: (-one[1], one[0])))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +115,24 @@ def read_decisions(decisions: QuerySet[Decision]) -> list[DecisionReading]:
     return [DecisionReading(row, fan_outs[row.pk], _read_candidates(row)) for row in rows]
 
 
+@dataclass(frozen=True, slots=True)
+class Looks:
+    """Some looks for a signal, newest first; `before` begins the older ones, None at the end."""
+
+    decisions: Sequence[DecisionReading]
+    before: int | None
+
+
+def read_looks(before: int | None, *, only_none: bool) -> Looks:
+    """Read the looks made before a row's id; only those that chose nothing when asked so."""
+    rows = Decision.objects.select_related("signal__source").order_by("-pk")
+    rows = rows.filter(status=DecisionStatus.NONE) if only_none else rows
+    rows = rows.filter(pk__lt=before) if before else rows
+    found = read_decisions(rows[: LOOKS_SHOWN + 1])
+    shown = found[:LOOKS_SHOWN]
+    return Looks(shown, shown[-1].decision.pk if len(found) > LOOKS_SHOWN else None)
+
+
 def read_decision(decision: Decision) -> DecisionReading:
     """Read one decision."""
     return DecisionReading(decision, read_fan_outs([decision])[decision.pk], _read_candidates(decision))
@@ -124,7 +151,8 @@ def _read_candidate(kept: Mapping[str, Any], chosen: str) -> CandidateReading:
         side=kept.get("side", ""),
         source=kept.get("source", ""),
         is_chosen=kept.get("signal") == chosen,
-        reason=kept.get("reason", ""),
+        verdict=kept.get("verdict") or kept.get("reason", ""),
+        weight=_number(kept.get("weight")),
         quality=_number(kept.get("quality")),
         parts=_numbers(kept.get("parts", {}), PARTS),
         market_parts=_numbers(kept.get("market_parts", {}), MARKET_PARTS),

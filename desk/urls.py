@@ -7,6 +7,10 @@ urlpatterns = [
     path("", views.board, name="board"),
     path("live/", views.live, name="live"),
     path("equity/", views.equity, name="equity"),
+    path("choices/", views.looks, name="looks"),
+    path("market/", views.market, name="market"),
+    path("exposure/", views.exposure, name="exposure"),
+    path("accounts/<uuid:account_id>/why/", views.why, name="why"),
     path("decisions/<uuid:decision_id>/", views.decision, name="decision"),
     path("positions/<uuid:position_id>/", views.position, name="position"),
 ]

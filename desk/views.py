@@ -1,4 +1,4 @@
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.conf import settings
@@ -7,16 +7,23 @@ from django.shortcuts import get_object_or_404, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET
 
+from accounts.models import Account
 from desk.access import for_operators
-from desk.board import read_board, read_decision
+from desk.board import read_board, read_decision, read_looks
+from exchange.errors import ReadFailed
 from trading.domain import exit_plan
 from trading.domain.states import DecisionStatus
 from trading.models import Decision, Position
+from trading.services import market_upkeep
+from trading.services.desk_exposure import read_desk_exposure
 from trading.services.equity_curve import read_curve
 from trading.services.fan_outs import read_steps, route_of
+from trading.services.market import MarketFigures
+from trading.services.market import figures as read_figures
 from trading.services.prices import seen_marks
 from trading.services.readings import read_position
 from trading.services.status import read_status
+from trading.services.why import read_why
 
 CURVE = timedelta(hours=24)
 
@@ -71,6 +78,70 @@ def decision(request: HttpRequest, decision_id: UUID) -> HttpResponse:
             "is_open": row.status == DecisionStatus.OPEN,
         },
     )
+
+
+@require_GET
+@never_cache
+@for_operators
+def looks(request: HttpRequest) -> HttpResponse:
+    """Every look for a signal, newest first: what was chosen, or why nothing was."""
+    before = request.GET.get("before", "")
+    only_none = request.GET.get("only") == "none"
+    found = read_looks(int(before) if before.isdecimal() else None, only_none=only_none)
+    shown = {"status": read_status(settings.CLOCK.now()), "looks": found, "only_none": only_none}
+    return render(request, "desk/looks.html", shown)
+
+
+@require_GET
+@never_cache
+@for_operators
+def market(request: HttpRequest) -> HttpResponse:
+    """What is known of each coin the desk may be asked about, with source and age."""
+    now = settings.CLOCK.now()
+    found, failure = _read_market(now)
+    return render(
+        request, "desk/market.html", {"status": read_status(now), "figures": found, "failure": failure}
+    )
+
+
+def _read_market(now: datetime) -> tuple[list[MarketFigures], str]:
+    try:
+        symbols = market_upkeep.watched()[: market_upkeep.MOST_SHOWN]
+        return list(read_figures(symbols, now).values()), ""
+    except ReadFailed as failed:
+        return [], str(failed)
+
+
+@require_GET
+@never_cache
+@for_operators
+def exposure(request: HttpRequest) -> HttpResponse:
+    """What the desk has at stake by coin, side and account, and how its coins move together."""
+    now = settings.CLOCK.now()
+    return render(
+        request, "desk/exposure.html", {"status": read_status(now), "exposure": read_desk_exposure(now)}
+    )
+
+
+@require_GET
+@never_cache
+@for_operators
+def why(request: HttpRequest, account_id: UUID) -> HttpResponse:
+    """What the gate would tell one account now, rule by rule."""
+    account = get_object_or_404(Account.objects.select_related("group"), uuid=account_id)
+    now = settings.CLOCK.now()
+    symbol, side = request.GET.get("symbol", "")[:40], request.GET.get("side", "LONG")
+    shown: dict[str, object] = {
+        "status": read_status(now),
+        "account": account,
+        "symbol": symbol,
+        "side": side,
+    }
+    try:
+        shown["why"] = read_why(account, now, symbol, side)
+    except (ReadFailed, ValueError) as failed:
+        shown["failure"] = str(failed)
+    return render(request, "desk/why.html", shown)
 
 
 @require_GET

@@ -109,6 +109,18 @@ def coin(symbol: str) -> str:
 
 
 @register.filter
+def base(symbol: str) -> str:
+    """The coin of a symbol: ``BTC``."""
+    return symbol.partition("/")[0]
+
+
+@register.filter
+def standing(value: Decimal | int | None) -> str:
+    """A count as it is, money to the cent, what is not known as a dash."""
+    return str(value) if isinstance(value, int) else money(value)
+
+
+@register.filter
 def part(value: Decimal | None) -> str:
     """A quality or one of its parts, 0 to 1."""
     return f"{value.quantize(HUNDREDTH, ROUND_HALF_UP)}" if isinstance(value, Decimal) else NOTHING
@@ -118,6 +130,40 @@ def part(value: Decimal | None) -> str:
 def share(value: Decimal | None) -> str:
     """A part as a width."""
     return "0%" if value is None else f"{100 * value:.1f}%"
+
+
+VERDICTS = {
+    "CHOSEN": "chosen too, in a decision of its own",
+    "SAME_COIN": "another of this coin was better",
+    "NOT_THE_BEST": "good enough, not the best",
+    "QUALITY": "quality too low",
+    "NO_MARK": "its mark could not be read",
+    "BELOW_SHORTLIST": "below the shortlist",
+    "SCORE": "score too low",
+    "AGE": "too old",
+    "EXPIRED": "expired",
+    "DUPLICATE": "same as a decision just made",
+    "NO_ACCOUNT": "no account could take it",
+}
+
+
+@register.filter
+def verdict(code: str) -> str:
+    """Why a signal won or lost, in words, its code beside them; unweighed rows of older desks say nothing."""
+    words = VERDICTS.get(code)
+    return f"{words} ({code})" if words else code or NOTHING
+
+
+@register.filter
+def fraction(value: Decimal | None) -> str:
+    """A fraction as a percentage without a sign: a spread, a range, a share of a limit."""
+    return NOTHING if value is None else f"{_grouped(100 * Decimal(value), 2)}{THIN}%"
+
+
+@register.filter
+def correlation(value: Decimal | None) -> str:
+    """Pearson's r with its sign; what is not known says so, for it counts as 1."""
+    return "?" if value is None else _signed(Decimal(value), 2)
 
 
 @register.filter

@@ -15,12 +15,14 @@ from trading.api import (
     errors,
     limits,
     many_accounts,
+    market,
     orders,
     positions,
     reports,
     signals,
     statistics,
     stops,
+    why,
 )
 from trading.api.authentication import for_readers
 
@@ -93,6 +95,8 @@ MODULES = (
     orders,
     statistics,
     reports,
+    market,
+    why,
 )
 for module in MODULES:
     api.add_router("", module.router)

@@ -133,9 +133,14 @@ class DecisionOut(Schema):
 
 
 class DecisionDetail(DecisionOut):
-    """A decision with its whole ledger: one row an account."""
+    """A decision with its whole ledger: one row an account.
+
+    `candidates` tell their quality, its parts, and as `verdict` why they won or lost; `considered` how many
+    signals waited, were candidates, and were refused for each reason.
+    """
 
     candidates: list[dict[str, Any]]
+    considered: dict[str, int]
     inputs: dict[str, Any]
     allocations: list[AllocationOut]
 
@@ -216,6 +221,7 @@ def _detail(decision: Decision) -> DecisionDetail:
     return DecisionDetail(
         **_shown(decision, fan_out),
         candidates=decision.candidates,
+        considered=decision.considered,
         inputs=decision.inputs,
         allocations=[_share(share, steps[share.pk]) for share in shares],
     )

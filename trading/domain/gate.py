@@ -182,6 +182,29 @@ def refusal_after_sizing(asked: GateInput) -> Refusal | None:
     return _first(found)
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One rule's answer: the numbers it refuses by, None where it lets the entry pass; or that it is off."""
+
+    code: DenyCode
+    detail: Mapping[str, str] | None
+    is_off: bool = False
+
+    @property
+    def refuses(self) -> bool:
+        """Whether it stands against the entry."""
+        return self.detail is not None and not self.is_off
+
+
+def every_answer(asked: GateInput) -> list[Answer]:
+    """Return what every rule says, in their order; without a proposal only of those that need no quantity."""
+    proposal, off = asked.proposal, asked.gate_off
+    found = [Answer(code, rule(asked), code in off) for code, rule in BEFORE_SIZING]
+    if proposal is None:
+        return found
+    return found + [Answer(code, rule(asked, proposal), code in off) for code, rule in AFTER_SIZING]
+
+
 def _first(found: Iterable[tuple[DenyCode, Detail | None]]) -> Refusal | None:
     return next((Refusal(code, detail) for code, detail in found if detail is not None), None)
 

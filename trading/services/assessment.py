@@ -86,15 +86,16 @@ def assess(
     if instrument is None:
         detail = {"missing": f"not listed on {market.value}"}
         return replace(blank, refusal=Refusal(DenyCode.SYMBOL_CLOSED, detail))
-    asked = _question(scene, account, market, instrument)
+    asked = question(scene, account, market, instrument)
     if (refusal := refusal_before_sizing(asked)) is not None:
         return replace(blank, instrument=instrument, refusal=refusal)
-    return _assess_sized(scene, replace(blank, instrument=instrument), asked, desk_notional)
+    return assess_sized(scene, replace(blank, instrument=instrument), asked, desk_notional)
 
 
-def _assess_sized(
+def assess_sized(
     scene: Scene, blank: Assessment, asked: GateInput, desk_notional: Decimal | None
 ) -> Assessment:
+    """Size the entry and ask the rules that weigh it; the scene's decision must have a cap."""
     leverage = asked.account.leverage or asked.account.asked_leverage
     found = scene.distances_at_cap(blank.market, leverage, asked.limits)
     wanted = _sizing_input(scene, blank, asked, found, leverage, desk_notional)
@@ -148,7 +149,8 @@ def _cap_on(cap_price: Decimal, tick: Decimal, *, is_long: bool) -> Decimal:
 # ── the question put to the gate ─────────────────────────────────────────────
 
 
-def _question(scene: Scene, account: Account, market: Market, instrument: Instrument) -> GateInput:
+def question(scene: Scene, account: Account, market: Market, instrument: Instrument) -> GateInput:
+    """What the gate is asked of one account and market, before a quantity is known."""
     exposure = scene.exposures[account.pk]
     return GateInput(
         now=scene.now,

@@ -82,6 +82,16 @@ class MarketFigures:
         return tuple(f.name for f in fields(self) if getattr(self, f.name) is None)
 
     @property
+    def unread(self) -> tuple[str, ...]:
+        """What could not be read though it was asked for: depth is asked for at a decision only."""
+        return tuple(name for name in self.missing if name != "depth_notional")
+
+    @property
+    def sources(self) -> dict[str, datetime]:
+        """When each source said what is here."""
+        return {one.source: one.at for one in self.seen.values()}
+
+    @property
     def mark_at(self) -> datetime | None:
         """When the exchange computed the mark."""
         return self.seen["mark_price"].at if "mark_price" in self.seen else None

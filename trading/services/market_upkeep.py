@@ -18,6 +18,7 @@ from trading.services import hours, market
 
 SYMBOLS_A_TICK = 30
 MOST_WATCHED = 300
+MOST_SHOWN = 50
 
 
 def keep_fresh(now: datetime) -> int:

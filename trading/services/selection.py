@@ -273,7 +273,7 @@ def _decide(
         turn=_next_turn(),
         is_staged=settings.STAGED if is_staged is None else is_staged,
         mark_price=figures.mark_price,
-        cap_price=_cap_price(signal, figures),
+        cap_price=cap_price(signal, figures),
         inputs=figures.as_inputs(now),
         decided_at=now,
         deadline_at=mark_at + timedelta(seconds=settings.LIMITS.deadline_seconds),
@@ -298,7 +298,7 @@ def _next_turn() -> int:
     return (chosen.values_list("turn", flat=True).first() or 0) + 1
 
 
-def _cap_price(signal: Signal, figures: MarketFigures) -> Decimal | None:
+def cap_price(signal: Signal, figures: MarketFigures) -> Decimal | None:
     """The worst entry any account may pay, on the perpetual's ticks; None without a mark."""
     if figures.mark_price is None:
         return None

@@ -54,6 +54,9 @@ ROUTES = [
     ("GET", "equity", Scope.READ),
     ("GET", "alerts", Scope.READ),
     ("GET", "status", Scope.READ),
+    ("GET", "market", Scope.READ),
+    ("GET", "exposure", Scope.READ),
+    ("GET", f"multi-account/api-keys/{ID}/why", Scope.READ),
 ]
 NAMES = [f"{method} {route.replace(str(ID), '<id>')}" for method, route, _ in ROUTES]
 
