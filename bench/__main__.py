@@ -19,6 +19,7 @@ from bench.stage import POSTGRES, ROOT, SQLITE, Scale, Stage
 PLAN = (
     (POSTGRES, ("fan_out", "curve", "per_account", "after_ready", "unclear", "memory")),
     (SQLITE, ("fan_out",)),
+    (POSTGRES, ("choosing",)),
     (SQLITE, ("gate",)),
     (SQLITE, ("admin",)),
     (POSTGRES, ("admin",)),
