@@ -138,22 +138,23 @@ def test_v15_a_burst_of_the_same_advice_buys_once(exchange: PaperExchange) -> No
     assert Position.objects.filter(account=account).count() == 1
 
 
-def test_v22_a_long_only_account_takes_its_third_long(exchange: PaperExchange, settings: Settings) -> None:
+def test_v22_a_long_only_account_takes_its_third_long_where_another_may_not(
+    exchange: PaperExchange, settings: Settings
+) -> None:
+    """A tenth of the risk budget on one side holds two such longs; a spot account has no other side."""
     settings.LIMITS = replace(
-        settings.LIMITS, risk_per_trade=Decimal("0.0165"), same_direction=Decimal("0.5")
+        settings.LIMITS, risk_per_trade=Decimal("0.0025"), same_direction=Decimal("0.1")
     )
-    spot, futures = (
-        fit_accounts(1, BTC, ETH, SOL, executors=(on,))[0] for on in (Market.SPOT, Market.FUTURES)
+    (spot,) = fit_accounts(1, BTC, ETH, SOL, executors=(Market.SPOT,))
+    (futures,) = fit_accounts(1, BTC, ETH, SOL, executors=(Market.FUTURES,))
+    decisions = [carried_out(a_signal(symbol)) for symbol in (BTC, ETH, SOL)]
+    on_spot, on_futures = (
+        [one.allocations.get(account=account) for one in decisions] for account in (spot, futures)
     )
-    for account in (spot, futures):
-        set_columns(account, leverage=3)
-    settings.LIMITS = replace(settings.LIMITS, symbol_notional=Decimal(3), daily_loss=Decimal("0.2"))
-    outcomes = [
-        dict(zip(("spot", "futures"), ends(carried_out(a_signal(one))), strict=True))
-        for one in (BTC, ETH, SOL)
-    ]
-    assert [one["futures"] for one in outcomes][1:] == [("DENIED", "SAME_DIRECTION")] * 2
-    assert [one["spot"][0] in {"FILLED", "PARTIAL"} for one in outcomes] == [True] * 3, outcomes
+    assert [share.outcome in {"FILLED", "PARTIAL"} for share in on_spot] == [True] * 3
+    assert [share.outcome in {"FILLED", "PARTIAL"} for share in on_futures] == [True, True, False]
+    assert on_futures[2].code == DenyCode.SAME_DIRECTION
+    assert entered(exchange, futures) == 2
 
 
 def test_a_day_that_reached_its_loss_enters_nothing_more_and_its_exits_go_on(exchange: PaperExchange) -> None:

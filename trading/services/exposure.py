@@ -1,14 +1,15 @@
 """What accounts hold, owe and have at stake, loaded for many accounts in a handful of queries.
 
-Money in quote units. A wallet is one market's money; risk and counts are the whole account's.
+Money in quote units. A wallet is one market's money; risk and counts are the whole account's. Rows are read
+as the columns that are used: objects of them would be most of what a decision over a thousand accounts costs.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 from zoneinfo import ZoneInfo
 
 from django.db.models import DateTimeField, Q, QuerySet, Value
@@ -25,7 +26,62 @@ from trading.models import Fill, Income, Order, Position
 from trading.services.market import TAKER_FEES
 from trading.services.money_flow import READ_ASSET, TRANSFERS
 
-Row = TypeVar("Row", Position, Order, Fill, Income)
+
+class _PositionRow(NamedTuple):
+    """The columns of a position that say what it is worth and what it may lose."""
+
+    account_id: int
+    market: str
+    symbol: str
+    base: str
+    is_long: bool
+    quantity: Decimal
+    entry_price: Decimal
+    leverage: int
+    stop_price: Decimal | None
+    realized_profit: Decimal
+    fees: Decimal
+    opened_at: datetime
+    closed_at: datetime | None
+
+
+class _EntryRow(NamedTuple):
+    """The columns of an entry that say what it reserves."""
+
+    account_id: int
+    allocation_id: int | None
+    market: str
+    symbol: str
+    base: str
+    side: str
+    status: str
+    reserved_margin: Decimal
+    reserved_risk: Decimal
+    reserved_notional: Decimal
+    created_at: datetime
+
+
+class _FillRow(NamedTuple):
+    """The columns of a fill that say what it made and cost."""
+
+    account_id: int
+    market: str
+    price: Decimal
+    fee: Decimal
+    fee_asset: str
+    realized_profit: Decimal
+    filled_at: datetime
+
+
+class _MoveRow(NamedTuple):
+    """A transfer: what came in, negative what went."""
+
+    account_id: int
+    quantity: Decimal
+    at: datetime
+
+
+Row = TypeVar("Row", _PositionRow, _EntryRow, _FillRow, _MoveRow)
 
 LONGEST_DAY = timedelta(hours=25)
 LOADED_BEFORE = timedelta(minutes=1)
@@ -133,12 +189,12 @@ class _Rows:
     """
 
     markets: Mapping[int, frozenset[str]]
-    positions: Mapping[int, Sequence[Position]]
-    sold_coins: Mapping[int, Sequence[Position]]
-    in_flight: Mapping[int, Sequence[Order]]
+    positions: Mapping[int, Sequence[_PositionRow]]
+    sold_coins: Mapping[int, Sequence[_PositionRow]]
+    in_flight: Mapping[int, Sequence[_EntryRow]]
     entered: Mapping[int, Mapping[int, datetime]]
-    fills: Mapping[int, Sequence[Fill]]
-    transfers: Mapping[int, Sequence[Income]]
+    fills: Mapping[int, Sequence[_FillRow]]
+    transfers: Mapping[int, Sequence[_MoveRow]]
 
     @classmethod
     def load(cls, accounts: Sequence[Account], now: datetime) -> "_Rows":
@@ -150,12 +206,12 @@ class _Rows:
         sold = Position.objects.filter(mine, status=PositionStatus.CLOSED, market=Market.SPOT)
         return cls(
             markets=_markets(mine),
-            sold_coins=_by_account(sold.filter(closed_at__gte=since)),
-            positions=_by_account(Position.objects.filter(mine, status=PositionStatus.OPEN)),
-            in_flight=_by_account(entries.filter(status__in=sorted(OPEN))),
+            sold_coins=_by_account(_PositionRow, sold.filter(closed_at__gte=since)),
+            positions=_by_account(_PositionRow, Position.objects.filter(mine, status=PositionStatus.OPEN)),
+            in_flight=_by_account(_EntryRow, entries.filter(status__in=sorted(OPEN))),
             entered=_entered(entries.filter(created_at__gte=since, filled_quantity__gt=0)),
-            fills=_by_account(Fill.objects.filter(mine, filled_at__gt=read_at).order_by()),
-            transfers=_by_account(moves.filter(at__gte=since)),
+            fills=_by_account(_FillRow, Fill.objects.filter(mine, filled_at__gt=read_at).order_by()),
+            transfers=_by_account(_MoveRow, moves.filter(at__gte=since)),
         )
 
 
@@ -167,9 +223,10 @@ def _markets(mine: Q) -> dict[int, frozenset[str]]:
     return {account_id: frozenset(markets) for account_id, markets in found.items()}
 
 
-def _by_account(rows: Iterable[Row]) -> dict[int, list[Row]]:
+def _by_account(kind: type[Row], rows: QuerySet[Any]) -> dict[int, list[Row]]:
     grouped: dict[int, list[Row]] = defaultdict(list)
-    for row in rows:
+    for columns in rows.values_list(*kind._fields):
+        row = kind(*columns)
         grouped[row.account_id].append(row)
     return grouped
 
@@ -204,7 +261,7 @@ def _exposure(
     return exposure
 
 
-def _held(position: Position, limits: Limits, mark_prices: Mapping[str, Decimal]) -> Held:
+def _held(position: _PositionRow, limits: Limits, mark_prices: Mapping[str, Decimal]) -> Held:
     mark, market = mark_prices.get(position.symbol, position.entry_price), Market(position.market)
     return Held(
         symbol=position.symbol,
@@ -219,7 +276,7 @@ def _held(position: Position, limits: Limits, mark_prices: Mapping[str, Decimal]
     )
 
 
-def _unrealized(position: Position, mark_prices: Mapping[str, Decimal]) -> Decimal:
+def _unrealized(position: _PositionRow, mark_prices: Mapping[str, Decimal]) -> Decimal:
     return profit(
         is_long=position.is_long,
         quantity=position.quantity,
@@ -228,7 +285,7 @@ def _unrealized(position: Position, mark_prices: Mapping[str, Decimal]) -> Decim
     )
 
 
-def _risk(position: Position, limits: Limits, taker_fee: Decimal) -> Decimal:
+def _risk(position: _PositionRow, limits: Limits, taker_fee: Decimal) -> Decimal:
     if position.stop_price is None:
         # Nothing but the liquidation would end it, and that takes the whole margin.
         return position.quantity * position.entry_price / position.leverage
@@ -242,7 +299,7 @@ def _risk(position: Position, limits: Limits, taker_fee: Decimal) -> Decimal:
     )
 
 
-def _in_flight(order: Order) -> InFlight:
+def _in_flight(order: _EntryRow) -> InFlight:
     return InFlight(
         symbol=order.symbol,
         base=order.base,
@@ -278,7 +335,7 @@ def _wallet(account: Account, market: Market, exposure: Exposure, rows: _Rows) -
     )
 
 
-def _fee(fill: Fill) -> Decimal:
+def _fee(fill: _FillRow) -> Decimal:
     """The fee in quote units; a spot fee is taken in the asset bought."""
     is_quote = fill.fee_asset in {"", "USDT", "USDC"}
     return fill.fee if is_quote else fill.fee * fill.price
