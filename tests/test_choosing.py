@@ -186,12 +186,13 @@ steps = st.one_of(
 
 
 @pytest.mark.drill
+@pytest.mark.timeout(900)
 @hypothesis_settings(
-    max_examples=12,
+    max_examples=6,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(sequence=st.lists(steps, min_size=4, max_size=14), seed=st.integers(0, 10_000))
+@given(sequence=st.lists(steps, min_size=4, max_size=9), seed=st.integers(0, 10_000))
 def test_no_run_asks_for_what_the_exchange_must_refuse_or_passes_a_limit(
     exchange: PaperExchange, redis: Redis, sequence: list[tuple[object, ...]], seed: int
 ) -> None:

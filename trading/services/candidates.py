@@ -20,24 +20,33 @@ from trading.models.signals import SignalAction, SignalSide, SignalStatus
 from trading.services import market
 
 COLUMNS = ("pk", "symbol", "side", "score", "created_at", "expires_at", "source__weight")
+NEWEST = 20
 DUPLICATE_NOTE = "same symbol and side as a decision just made"
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """Everything that waited at one tick: the candidates by rank, and the others by their reason."""
+    """Everything that waited at one tick: the candidates by rank, and the others by their reason.
+
+    Of those whose score is too low there may be thousands: they are counted, and the newest named.
+    """
 
     fit: Sequence[Candidate]
     refused: Mapping[int, NotCandidate]
+    weak: int
+    newest_weak: Sequence[int]
 
     @property
     def counts(self) -> dict[str, int]:
         """How many waited, were candidates, and were refused for each reason."""
-        return {
-            "waiting": len(self.fit) + len(self.refused),
-            "candidates": len(self.fit),
-            **Counter(self.refused.values()),
-        }
+        reasons = Counter({NotCandidate.SCORE: self.weak}) + Counter(self.refused.values())
+        waiting = len(self.fit) + reasons.total()
+        return {"waiting": waiting, "candidates": len(self.fit), **reasons}
+
+    def newest_refused(self, count: int) -> dict[int, NotCandidate]:
+        """The reasons of the newest signals that are no candidates."""
+        known = {**dict.fromkeys(self.newest_weak, NotCandidate.SCORE), **self.refused}
+        return {pk: known[pk] for pk in sorted(known, reverse=True)[:count]}
 
 
 def is_anything_waiting() -> bool:
@@ -60,7 +69,10 @@ def read_field(now: datetime) -> Field:
         else:
             refused[pk] = reason
     _mark_duplicates([pk for pk, reason in refused.items() if reason is NotCandidate.DUPLICATE])
-    return Field(selection.ranked(fit), refused)
+    # The first reason of the rule, asked of the database: most of what waits need not be read for it.
+    weak = Signal.objects.filter(**WAITING, score__lt=limits.min_score)
+    newest = list(weak.order_by("-pk").values_list("pk", flat=True)[:NEWEST])
+    return Field(selection.ranked(fit), refused, weak.count() if newest else 0, newest)
 
 
 WAITING = {
@@ -79,7 +91,8 @@ def _waiting(now: datetime) -> list[tuple[int, Candidate]]:
         for symbol, instrument in listed.items()
         for is_long in (True, False)
     }
-    rows = Signal.objects.filter(**WAITING).order_by("pk").values_list(*COLUMNS)
+    able = Signal.objects.filter(**WAITING, score__gte=settings.LIMITS.min_score)
+    rows = able.order_by("pk").values_list(*COLUMNS)
     return [
         (
             pk,

@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple, TypeVar
 from zoneinfo import ZoneInfo
 
-from django.db.models import DateTimeField, Q, QuerySet, Value
+from django.db.models import DateTimeField, Q, QuerySet, Sum, Value
 from django.db.models.functions import Least
 
 from accounts.models import Account, Executor
@@ -179,6 +179,30 @@ def exposures(
     return {
         account.pk: _exposure(account, limits[account.pk], mark_prices, rows, now) for account in accounts
     }
+
+
+def desk_stake(accounts: QuerySet[Account], limits: Limits) -> tuple[Decimal, Decimal]:
+    """The open risk of accounts together, entries in flight included, and their equity as last read.
+
+    A handful of statements whatever their number, and no account of its own: for what the desk may choose at
+    all. Positions count at their entry price, coins with what was paid for them.
+    """
+    money = accounts.order_by().aggregate(futures=Sum("wallet_balance"), spot=Sum("spot_wallet"))
+    equity = (money["futures"] or ZERO) + (money["spot"] or ZERO)
+    risk = _sum_of_reserved(accounts)
+    opened = Position.objects.filter(account__in=accounts, status=PositionStatus.OPEN).order_by()
+    for columns in opened.values_list(*_PositionRow._fields):
+        position = _PositionRow(*columns)
+        risk += _risk(position, limits, TAKER_FEES[Market(position.market)])
+        if position.market == Market.SPOT:
+            equity += position.quantity * position.entry_price
+    return risk, equity
+
+
+def _sum_of_reserved(accounts: QuerySet[Account]) -> Decimal:
+    entries = Order.objects.filter(account__in=accounts, purpose=OrderPurpose.ENTRY, status__in=sorted(OPEN))
+    found: Decimal | None = entries.order_by().aggregate(risk=Sum("reserved_risk"))["risk"]
+    return found or ZERO
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,6 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import Max
 
-from accounts.services.limits import effective_limits_of
 from exchange.port import Market
 from trading.domain import dual, quality, selection, sizing
 from trading.domain.exit_plan import PlanTerms, distances, reward_risk, round_trip_cost
@@ -24,12 +23,12 @@ from trading.domain.states import DecisionStatus
 from trading.models import Decision, Signal
 from trading.models.signals import SignalAction, SignalStatus
 from trading.services import candidates, halts, history, market, routes, signals
-from trading.services.exposure import exposures
+from trading.services.exposure import desk_stake
 from trading.services.history import Record
 from trading.services.market import TAKER_FEES, MarketFigures
 from trading.services.terms import plan_terms
 
-MOST_SHOWN = 20
+MOST_SHOWN = candidates.NEWEST
 """Of those below the shortlist and of those refused: the counts tell of all."""
 
 REQUESTABLE = (SignalStatus.OPEN, SignalStatus.DUPLICATE, SignalStatus.EXPIRED)
@@ -107,12 +106,7 @@ def _is_due(now: datetime) -> bool:
 
 def _desk(now: datetime) -> selection.Desk:
     """The desk's state from rows: its open risk is that of all active accounts against their equity."""
-    accounts = list(routes.active_accounts().filter(mode=settings.MODE))
-    limits = {pk: found.limits for pk, found in effective_limits_of(accounts).items()}
-    usable = [account for account in accounts if account.pk in limits]
-    found = exposures(usable, limits, {}, now).values()
-    equity = sum((wallet.equity for one in found for wallet in one.wallets.values()), ZERO)
-    risk = sum((one.risk() for one in found), ZERO)
+    risk, equity = desk_stake(routes.active_accounts().filter(mode=settings.MODE), settings.LIMITS)
     midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     sent = Decision.objects.filter(decided_at__gte=midnight, allocations__orders__isnull=False)
     return selection.Desk(
@@ -183,7 +177,7 @@ def _shown_of(
 ) -> list[dict[str, Any]]:
     """Every candidate that was weighed, and some of those below and of the refused, each with its verdict."""
     below = [_pk(one) for one in field.fit[len(weighed) : len(weighed) + MOST_SHOWN]]
-    refused = sorted(field.refused, reverse=True)[:MOST_SHOWN]
+    refused = field.newest_refused(MOST_SHOWN)
     rows = _signals([*below, *refused]) if below or refused else {}
     return [
         *(
@@ -191,7 +185,7 @@ def _shown_of(
             for one in weighed
         ),
         *(_shown(rows[pk], None, selection.Verdict.BELOW_SHORTLIST) for pk in below if pk in rows),
-        *(_shown(rows[pk], None, field.refused[pk]) for pk in refused if pk in rows),
+        *(_shown(rows[pk], None, reason) for pk, reason in refused.items() if pk in rows),
     ]
 
 
