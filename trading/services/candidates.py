@@ -39,9 +39,9 @@ class Field:
     @property
     def counts(self) -> dict[str, int]:
         """How many waited, were candidates, and were refused for each reason."""
-        reasons = Counter({NotCandidate.SCORE: self.weak}) + Counter(self.refused.values())
+        reasons = Counter[str]({NotCandidate.SCORE: self.weak}) + Counter[str](self.refused.values())
         waiting = len(self.fit) + reasons.total()
-        return {"waiting": waiting, "candidates": len(self.fit), **reasons}
+        return {"waiting": waiting, "candidates": len(self.fit)} | reasons
 
     def newest_refused(self, count: int) -> dict[int, NotCandidate]:
         """The reasons of the newest signals that are no candidates."""
