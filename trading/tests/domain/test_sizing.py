@@ -274,3 +274,67 @@ def test_no_quantity_is_above_what_was_wanted_or_any_cap(
     assert all(sized.quantity <= cap for cap in cap_quantities(asked).values())
     assert sized.quantity == floor_to(sized.quantity, asked.instrument.step)
     assert sized.loss_at_stop <= asked.wallet * asked.limits.risk_per_trade
+
+
+models = st.sampled_from(list(SizingModel))
+
+
+@given(
+    model=models,
+    wallet=money,
+    unrealized=st.decimals(min_value=-5_000, max_value=5_000, places=2),
+    available=money,
+    held=money,
+    room=money,
+    leverage=st.integers(1, 50),
+    distance=st.decimals("0.002", "0.05", places=4),
+    closed=st.integers(0, 60),
+)
+def test_every_model_goes_through_the_same_caps_and_never_risks_more_than_it_says(
+    model: SizingModel,
+    wallet: D,
+    unrealized: D,
+    available: D,
+    held: D,
+    room: D,
+    leverage: int,
+    distance: D,
+    closed: int,
+) -> None:
+    asked = request(
+        limits=Limits(sizing_model=model),
+        stop_price=D("100.10") * (1 - distance),
+        leverage=D(leverage),
+        wallet=wallet,
+        unrealized=unrealized,
+        available=available,
+        symbol_notional=held,
+        desk_notional=room,
+        kelly=Kelly(closed=closed, win_rate=D("0.6"), payoff=D("1.5")),
+    )
+    sized = size(asked)
+    caps = cap_quantities(asked)
+    assert 0 <= sized.quantity <= min(sized.wanted_quantity, *caps.values())
+    assert sized.margin_required <= max(
+        D(0), available - asked.limits.margin_reserve * max(D(0), wallet + unrealized)
+    )
+    if model in {SizingModel.RISK, SizingModel.CAPPED_KELLY}:
+        assert sized.loss_at_stop <= max(D(0), min(wallet, wallet + unrealized)) * asked.limits.risk_per_trade
+    if model is SizingModel.CAPPED_KELLY and closed < asked.limits.kelly_min_decisions:
+        assert sized == size(replace(asked, limits=Limits(sizing_model=SizingModel.RISK)))
+    if sized.denied is None:
+        assert sized.quantity * min(asked.cap_price, asked.mark_price) >= asked.instrument.min_notional
+
+
+@given(model=models, available=money, less=st.decimals("0", "1", places=2), room=money)
+def test_less_money_or_room_never_enlarges_an_entry(
+    model: SizingModel, available: D, less: D, room: D
+) -> None:
+    limits = Limits(sizing_model=model)
+    whole = size(request(limits=limits, available=available, desk_notional=room))
+    for part in (
+        request(limits=limits, available=available * less, desk_notional=room),
+        request(limits=limits, available=available, desk_notional=room * less),
+        request(limits=limits, available=available, desk_notional=room, gross_notional=room * less),
+    ):
+        assert size(part).quantity <= whole.quantity

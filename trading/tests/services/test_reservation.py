@@ -125,6 +125,16 @@ def test_a_limit_of_the_account_itself_binds_it_and_nobody_else() -> None:
     assert ends == {bound.pk: ("DENIED", "DAILY_TRADES"), free.pk: ("PENDING", "")}
 
 
+def test_an_account_may_size_by_another_model_than_the_desk() -> None:
+    fixed, usual = fit_accounts(2, executors=(Market.FUTURES,))
+    set_override(fixed, "sizing_model", "fixed_notional", "a test")
+    set_override(fixed, "fixed_notional", "500", "a test")
+    allocated()
+    notionals = dict(Order.objects.values_list("account_id", "reserved_notional"))
+    assert 400 < notionals[fixed.pk] <= 500
+    assert notionals[usual.pk] > 5000
+
+
 def test_limits_that_contradict_close_the_account_to_entries() -> None:
     (account,) = fit_accounts(1)
     account.limits.create(name="daily_loss", value="1")
