@@ -13,6 +13,7 @@ from django.conf import settings
 from accounts.models import Account, Executor, Health
 from exchange.port import Market
 from trading.domain import selection
+from trading.domain.limits import Limits
 from trading.domain.selection import Candidate, NotCandidate
 from trading.domain.states import OPEN, OrderPurpose, PositionStatus
 from trading.models import Decision, Order, Position, Signal
@@ -54,15 +55,14 @@ def is_anything_waiting() -> bool:
     return Signal.objects.filter(**WAITING).exists()
 
 
-def read_field(now: datetime) -> Field:
+def read_field(limits: Limits, now: datetime) -> Field:
     """Judge every waiting signal; a duplicate is marked for good, so that it is counted once.
 
     Raises ReadFailed when the market table was never read.
     """
     fit: list[Candidate] = []
     refused: dict[int, NotCandidate] = {}
-    limits = settings.LIMITS
-    for pk, candidate in _waiting(now):
+    for pk, candidate in _waiting(limits, now):
         reason = selection.why_not(candidate, now, limits)
         if reason is None:
             fit.append(candidate)
@@ -83,15 +83,15 @@ WAITING = {
 }
 
 
-def _waiting(now: datetime) -> list[tuple[int, Candidate]]:
-    decided_at, reach = _decided_at(now), _reach()
+def _waiting(limits: Limits, now: datetime) -> list[tuple[int, Candidate]]:
+    decided_at, reach = _decided_at(limits, now), _reach()
     listed = market.instruments(Market.FUTURES)
     takers = {
         (symbol, is_long): reach.has_account(base=instrument.base, is_long=is_long)
         for symbol, instrument in listed.items()
         for is_long in (True, False)
     }
-    able = Signal.objects.filter(**WAITING, score__gte=settings.LIMITS.min_score)
+    able = Signal.objects.filter(**WAITING, score__gte=limits.min_score)
     rows = able.order_by("pk").values_list(*COLUMNS)
     return [
         (
@@ -113,8 +113,8 @@ def _waiting(now: datetime) -> list[tuple[int, Candidate]]:
     ]
 
 
-def _decided_at(now: datetime) -> dict[tuple[str, str], datetime]:
-    since = now - timedelta(seconds=settings.LIMITS.duplicate_seconds)
+def _decided_at(limits: Limits, now: datetime) -> dict[tuple[str, str], datetime]:
+    since = now - timedelta(seconds=limits.duplicate_seconds)
     recent = Decision.objects.filter(signal__isnull=False, decided_at__gte=since).order_by("decided_at")
     rows = recent.values_list("signal__symbol", "signal__side", "decided_at")
     return {(symbol, side): at for symbol, side, at in rows}

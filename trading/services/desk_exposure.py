@@ -9,7 +9,7 @@ from decimal import Decimal
 from django.conf import settings
 
 from accounts.models import Account
-from accounts.services.limits import effective_limits_of
+from accounts.services.limits import desk_limits, effective_limits_of
 from exchange.errors import ReadFailed
 from exchange.port import Market
 from trading.domain.limits import Limits
@@ -112,16 +112,17 @@ def read_desk_exposure(now: datetime) -> DeskExposure:
     symbols = sorted({symbol for symbol in map(_perpetual, _symbols(found.values())) if symbol})
     figures = market.figures(symbols, now, with_depth=True) if symbols else {}
     equity = sum((wallet.equity for one in found.values() for wallet in one.wallets.values()), ZERO)
+    desk = desk_limits()
     return DeskExposure(
         at=now,
         equity=equity,
         risk=sum((one.risk() for one in found.values()), ZERO),
-        budget=settings.LIMITS.desk_risk_budget * equity,
-        coins=_coins(found, figures),
+        budget=desk.desk_risk_budget * equity,
+        coins=_coins(found, figures, desk),
         accounts=_heaviest([_account(one, found[one.pk], limits[one.pk]) for one in busy]),
         symbols=symbols,
         correlations=_correlations(symbols, now),
-        correlation_limit=settings.LIMITS.correlation,
+        correlation_limit=desk.correlation,
     )
 
 
@@ -152,18 +153,20 @@ def _correlations(symbols: Sequence[str], now: datetime) -> dict[tuple[str, str]
     return hours.matrix(symbols, now) if symbols else {}
 
 
-def _coins(found: Mapping[int, Exposure], figures: Mapping[str, MarketFigures]) -> list[CoinExposure]:
+def _coins(
+    found: Mapping[int, Exposure], figures: Mapping[str, MarketFigures], desk: Limits
+) -> list[CoinExposure]:
     stakes: dict[str, list[tuple[int, Held | InFlight]]] = defaultdict(list)
     for pk, one in found.items():
         for stake in _stakes(one):
             stakes[stake.base].append((pk, stake))
     by_base = {symbol.partition("/")[0]: seen for symbol, seen in figures.items()}
-    coins = [_coin(base, of_coin, by_base.get(base)) for base, of_coin in stakes.items()]
+    coins = [_coin(base, of_coin, by_base.get(base), desk) for base, of_coin in stakes.items()]
     return sorted(coins, key=lambda coin: -coin.gross)
 
 
 def _coin(
-    base: str, stakes: Sequence[tuple[int, Held | InFlight]], figures: MarketFigures | None
+    base: str, stakes: Sequence[tuple[int, Held | InFlight]], figures: MarketFigures | None, desk: Limits
 ) -> CoinExposure:
     return CoinExposure(
         base=base,
@@ -173,16 +176,16 @@ def _coin(
         short_notional=sum((stake.notional for _, stake in stakes if not stake.is_long), ZERO),
         in_flight_notional=sum((one.notional for _, one in stakes if isinstance(one, InFlight)), ZERO),
         risk=sum((stake.risk for _, stake in stakes), ZERO),
-        ceiling=_ceiling(figures),
+        ceiling=_ceiling(figures, desk),
         figures=figures,
     )
 
 
-def _ceiling(figures: MarketFigures | None) -> Decimal | None:
+def _ceiling(figures: MarketFigures | None, desk: Limits) -> Decimal | None:
     if figures is None or figures.quote_volume_24h is None or figures.depth_notional is None:
         return None
     return desk_ceiling(
-        settings.LIMITS,
+        desk,
         quote_volume_24h=figures.quote_volume_24h,
         depth_notional=figures.depth_notional,
     )

@@ -14,10 +14,12 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import Max
 
+from accounts.services.limits import desk_limits
 from exchange.port import Market
 from trading.domain import dual, quality, selection, sizing
 from trading.domain.exit_plan import PlanTerms, distances, reward_risk, round_trip_cost
 from trading.domain.gate import funding_payment
+from trading.domain.limits import Limits
 from trading.domain.percent import ZERO
 from trading.domain.states import DecisionStatus
 from trading.models import Decision, Signal
@@ -50,13 +52,14 @@ def select(now: datetime) -> list[Decision]:
     """
     signals.expire(now)
     signals.continue_actions(now)  # what it leaves due is in the rows, where the sweep finds it
-    if not _is_due(now) or not candidates.is_anything_waiting():
+    limits = desk_limits()
+    if not _is_due(limits, now) or not candidates.is_anything_waiting():
         return []
-    desk = _desk(now)
-    refusal = selection.desk_refusal(desk, settings.LIMITS)
+    desk = _desk(limits, now)
+    refusal = selection.desk_refusal(desk, limits)
     if refusal is not None:
         return [_record_none(refusal, [], {}, now)]
-    return _choose(desk, now)
+    return _choose(desk, limits, now)
 
 
 def request(signal: Signal, now: datetime, *, is_staged: bool | None = None) -> Decision:
@@ -77,9 +80,12 @@ def request(signal: Signal, now: datetime, *, is_staged: bool | None = None) -> 
     if is_staged and settings.ROUTE_POLICY == routes.CASCADE:
         raise RequestRefused("STAGED_CASCADE", "a cascade goes by steps of its own and is not staged")
     figures = market.figures([signal.symbol], now)[signal.symbol]
-    assessed = _quality(signal, figures, history.records(settings.LIMITS.history_days, now))
+    limits = desk_limits()
+    assessed = _quality(signal, figures, history.records(limits.history_days, now), limits)
     shown = [_shown(signal, assessed, selection.Verdict.CHOSEN)]
-    decided = _decide(signal, figures, assessed, shown, {}, now, is_requested=True, is_staged=is_staged)
+    decided = _decide(
+        signal, figures, assessed, limits, shown, {}, now, is_requested=True, is_staged=is_staged
+    )
     decision = decided or Decision.objects.filter(signal=signal).first()
     if decision is None:
         raise _cancelled()
@@ -93,20 +99,20 @@ def _cancelled() -> RequestRefused:
 # ── what is open ─────────────────────────────────────────────────────────────
 
 
-def _is_due(now: datetime) -> bool:
+def _is_due(limits: Limits, now: datetime) -> bool:
     chosen = Decision.objects.filter(signal__isnull=False, is_requested=False)
     fruitless = Decision.objects.filter(status=DecisionStatus.NONE)
     return selection.may_select(
         now,
         last_chosen_at=chosen.aggregate(at=Max("decided_at"))["at"],
         last_fruitless_at=fruitless.aggregate(at=Max("decided_at"))["at"],
-        limits=settings.LIMITS,
+        limits=limits,
     )
 
 
-def _desk(now: datetime) -> selection.Desk:
+def _desk(limits: Limits, now: datetime) -> selection.Desk:
     """The desk's state from rows: its open risk is that of all active accounts against their equity."""
-    risk, equity = desk_stake(routes.active_accounts().filter(mode=settings.MODE), settings.LIMITS)
+    risk, equity = desk_stake(routes.active_accounts().filter(mode=settings.MODE), limits)
     midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     sent = Decision.objects.filter(decided_at__gte=midnight, allocations__orders__isnull=False)
     return selection.Desk(
@@ -119,21 +125,21 @@ def _desk(now: datetime) -> selection.Desk:
 # ── choosing ─────────────────────────────────────────────────────────────────
 
 
-def _choose(desk: selection.Desk, now: datetime) -> list[Decision]:
+def _choose(desk: selection.Desk, limits: Limits, now: datetime) -> list[Decision]:
     """Weigh the best candidates and write a decision for each winner, or the reason for none."""
-    field = candidates.read_field(now)
-    weighed = _weigh(field.fit[: settings.LIMITS.candidates], now)
+    field = candidates.read_field(limits, now)
+    weighed = _weigh(field.fit[: limits.candidates], limits, now)
     choice = selection.choose(
         [one.ranked for one in weighed if one.figures.mark_price],
-        settings.LIMITS,
-        at_most=selection.most_at_once(desk, settings.LIMITS),
+        limits,
+        at_most=selection.most_at_once(desk, limits),
     )
     shown = _shown_of(field, weighed, choice.verdicts)
     if choice.reason is not None:
         return [_record_none(choice.reason, shown, field.counts, now)]
     winners = {_pk(one.candidate) for one in choice.winners}
     decided = [
-        _decide(one.signal, one.figures, one.ranked.quality, shown, field.counts, now)
+        _decide(one.signal, one.figures, one.ranked.quality, limits, shown, field.counts, now)
         for one in sorted(weighed, key=lambda one: -one.ranked.quality.value)
         if one.signal.pk in winners
     ]
@@ -149,17 +155,17 @@ class _Weighed:
     ranked: selection.Ranked
 
 
-def _weigh(short: Sequence[selection.Candidate], now: datetime) -> list[_Weighed]:
+def _weigh(short: Sequence[selection.Candidate], limits: Limits, now: datetime) -> list[_Weighed]:
     if not short:
         return []
     signals_of = _signals([_pk(one) for one in short])
     figures = market.figures([one.symbol for one in short], now)
-    records = history.records(settings.LIMITS.history_days, now)
+    records = history.records(limits.history_days, now)
     return [
         _Weighed(
             signal,
             figures[one.symbol],
-            selection.Ranked(one, _quality(signal, figures[one.symbol], records)),
+            selection.Ranked(one, _quality(signal, figures[one.symbol], records, limits)),
         )
         for one in short
         if (signal := signals_of.get(_pk(one))) is not None
@@ -190,7 +196,7 @@ def _shown_of(
 
 
 def _quality(
-    signal: Signal, figures: MarketFigures, records: Mapping[history.Book, Record]
+    signal: Signal, figures: MarketFigures, records: Mapping[history.Book, Record], limits: Limits
 ) -> quality.Quality:
     record = records.get((signal.symbol, signal.is_long), Record())
     return quality.quality(
@@ -206,28 +212,28 @@ def _quality(
             quote_volume_24h=figures.quote_volume_24h,
             spread=figures.spread,
         ),
-        reward_risk=_reward_risk(signal, figures),
+        reward_risk=_reward_risk(signal, figures, limits),
     )
 
 
-def _reward_risk(signal: Signal, figures: MarketFigures) -> Decimal | None:
+def _reward_risk(signal: Signal, figures: MarketFigures, limits: Limits) -> Decimal | None:
     """RR_net of the plan that would be followed from the mark as it is now; None without a mark."""
     if figures.mark_price is None:
         return None
-    limits, taker_fee = settings.LIMITS, TAKER_FEES[Market.FUTURES]
+    taker_fee = TAKER_FEES[Market.FUTURES]
     return reward_risk(
-        distances(_terms(signal, figures), figures.mark_price),
+        distances(_terms(signal, figures, limits), figures.mark_price),
         cost=round_trip_cost(taker_fee, limits),
         funding_cost=funding_payment(figures.funding_rate, is_long=signal.is_long),
     )
 
 
-def _terms(signal: Signal, figures: MarketFigures) -> PlanTerms:
+def _terms(signal: Signal, figures: MarketFigures, limits: Limits) -> PlanTerms:
     return plan_terms(
         market=Market.FUTURES,
         is_long=signal.is_long,
-        leverage=Decimal(settings.LIMITS.leverage),
-        limits=settings.LIMITS,
+        leverage=Decimal(limits.leverage),
+        limits=limits,
         figures=figures,
         signal=signal,
     )
@@ -244,6 +250,7 @@ def _decide(
     signal: Signal,
     figures: MarketFigures,
     assessed: quality.Quality,
+    limits: Limits,
     shown: list[dict[str, Any]],
     considered: dict[str, int],
     now: datetime,
@@ -267,10 +274,10 @@ def _decide(
         turn=_next_turn(),
         is_staged=settings.STAGED if is_staged is None else is_staged,
         mark_price=figures.mark_price,
-        cap_price=cap_price(signal, figures),
+        cap_price=cap_price(signal, figures, limits),
         inputs=figures.as_inputs(now),
         decided_at=now,
-        deadline_at=mark_at + timedelta(seconds=settings.LIMITS.deadline_seconds),
+        deadline_at=mark_at + timedelta(seconds=limits.deadline_seconds),
         trace_id=signal.trace_id,
     )
     try:
@@ -292,16 +299,16 @@ def _next_turn() -> int:
     return (chosen.values_list("turn", flat=True).first() or 0) + 1
 
 
-def cap_price(signal: Signal, figures: MarketFigures) -> Decimal | None:
+def cap_price(signal: Signal, figures: MarketFigures, limits: Limits) -> Decimal | None:
     """The worst entry any account may pay, on the perpetual's ticks; None without a mark."""
     if figures.mark_price is None:
         return None
     return sizing.entry_cap(
         mark_price=figures.mark_price,
-        stop_distance=distances(_terms(signal, figures), figures.mark_price).stop,
+        stop_distance=distances(_terms(signal, figures, limits), figures.mark_price).stop,
         is_long=signal.is_long,
         tick=market.instruments(Market.FUTURES)[signal.symbol].tick,
-        limits=settings.LIMITS,
+        limits=limits,
     )
 
 

@@ -12,6 +12,7 @@ from decimal import Decimal
 from django.conf import settings
 
 from accounts.models import Account
+from accounts.services.limits import desk_limits
 from exchange.port import Market
 from trading.domain.gate import Answer, every_answer
 from trading.domain.percent import ONE, ZERO
@@ -119,14 +120,15 @@ def _scene(account: Account, signal: Signal, now: datetime) -> Scene:
     seen = market_scene(signal.symbol, now)
     if signal.source.name == SUPPOSED:
         _price(signal, seen)
+    limits = desk_limits()
     decision = Decision(
         signal=signal,
         status=DecisionStatus.OPEN,
         route_policy=settings.ROUTE_POLICY,
         mark_price=seen.figures.mark_price,
-        cap_price=cap_price(signal, seen.figures),
+        cap_price=cap_price(signal, seen.figures, limits),
         decided_at=now,
-        deadline_at=now + timedelta(seconds=settings.LIMITS.deadline_seconds),
+        deadline_at=now + timedelta(seconds=limits.deadline_seconds),
     )
     return load_scene(decision, seen, [account], now)
 

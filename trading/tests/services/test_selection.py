@@ -10,6 +10,7 @@ from django.db import connection
 from pytest_django import Settings
 
 from accounts.models import Health
+from accounts.services.limits import clear_override, set_override
 from exchange.port import Market
 from trading.domain.limits import Limits
 from trading.domain.states import DecisionStatus
@@ -283,6 +284,16 @@ def test_the_same_again_within_half_a_minute_is_recorded_as_a_duplicate_once(set
     second.refresh_from_db()
     other_side.refresh_from_db()
     assert (second.status, other_side.status) == (SignalStatus.DUPLICATE, SignalStatus.OPEN)
+
+
+def test_a_limit_of_the_desk_counts_from_the_next_look_on(settings: Settings) -> None:
+    fit_accounts(1)
+    with_limits(settings, fruitless_seconds=0)
+    a_signal(score="0.7")
+    set_override(None, "min_score", "0.9", "a test")
+    assert reason_of(select(now())) == "NO_CANDIDATES"
+    clear_override(None, "min_score", "a test")
+    assert select(now()) is not None
 
 
 def test_a_halted_desk_chooses_nothing() -> None:
