@@ -13,10 +13,8 @@ from trading.domain.gate import (
     AccountState,
     Book,
     GateInput,
-    MarketState,
     Proposal,
     Refusal,
-    SignalTerms,
     Stake,
     refusal_after_sizing,
     refusal_before_sizing,
@@ -89,7 +87,7 @@ def assess(
     asked = question(scene, account, market, instrument)
     if (refusal := refusal_before_sizing(asked)) is not None:
         return replace(blank, instrument=instrument, refusal=refusal)
-    return assess_sized(scene, replace(blank, instrument=instrument), asked, desk_notional)
+    return assess_sized(scene, blank, asked, desk_notional)
 
 
 def assess_sized(
@@ -102,8 +100,11 @@ def assess_sized(
     sizing = size(wanted)
     proposal = Proposal(wanted.cap_price, wanted.stop_price, found, sizing, wanted.taker_fee)
     budget = risk_equity(wanted.wallet, wanted.unrealized) * asked.limits.risk_per_trade
-    return replace(
-        blank,
+    return Assessment(
+        blank.account,
+        blank.market,
+        blank.executor,
+        instrument=asked.instrument,
         proposal=proposal,
         refusal=refusal_after_sizing(replace(asked, proposal=proposal)),
         planned_risk=max(budget, sizing.loss_at_stop),
@@ -157,22 +158,11 @@ def question(scene: Scene, account: Account, market: Market, instrument: Instrum
         limits=scene.limits[account.pk],
         is_long=scene.is_long,
         instrument=instrument,
-        signal=_signal_terms(scene),
+        signal=scene.signal_terms,
         account=_account_state(scene, account, market, exposure),
-        market=_market_state(scene),
+        market=scene.market_state,
         book=_book(exposure, scene.market.correlations),
         gate_off=settings.GATE_OFF,
-    )
-
-
-def _signal_terms(scene: Scene) -> SignalTerms:
-    signal = scene.signal
-    return SignalTerms(
-        stop_price=signal.stop_price or ZERO,
-        take_profit_price=signal.take_profit_price or ZERO,
-        entry_price=signal.entry_price,
-        expires_at=signal.expires_at,
-        last_acted_at=scene.last_acted_at,
     )
 
 
@@ -199,22 +189,6 @@ def _account_state(scene: Scene, account: Account, market: Market, exposure: Exp
         is_long_only=all(executor.market == Market.SPOT for executor in scene.executors[account.pk]),
         halted_by=scene.halted_by(account),
         unhealthy=unhealthy_reasons(scene, account) + unread,
-    )
-
-
-def _market_state(scene: Scene) -> MarketState:
-    """The market of the decision: its mark is the decision's own, as old as it is now."""
-    figures, mark_at = scene.market.figures, scene.market.figures.mark_at
-    return MarketState(
-        mark_price=figures.mark_price,
-        mark_age_seconds=(scene.now - mark_at).total_seconds() if mark_at else None,
-        spread=figures.spread,
-        range_24h=figures.range_24h,
-        ema200=figures.ema200,
-        funding_rate=figures.funding_rate,
-        next_funding_at=figures.next_funding_at,
-        quote_volume_24h=figures.quote_volume_24h,
-        depth_notional=figures.depth_notional,
     )
 
 

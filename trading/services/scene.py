@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from typing import NamedTuple
 
 from django.conf import settings
 
@@ -19,6 +20,7 @@ from exchange.clock import TOO_FAR_MS
 from exchange.errors import ReadFailed
 from exchange.port import Market
 from trading.domain.exit_plan import Distances, PlanTerms, distances
+from trading.domain.gate import MarketState, SignalTerms
 from trading.domain.instrument import Instrument
 from trading.domain.limits import Limits
 from trading.domain.percent import ZERO
@@ -49,9 +51,16 @@ class MarketScene:
         return next(iter(self.instruments.values())).base
 
 
+class ReadBack(NamedTuple):
+    """A symbol's settings on one account as the exchange last told them."""
+
+    leverage: int
+    is_isolated: bool
+
+
 @dataclass(slots=True)
 class Scene:
-    """The market and the accounts of one decision at one moment."""
+    """The market and the accounts of one decision at one moment; what is alike for all is worked out once."""
 
     decision: Decision
     now: datetime
@@ -60,26 +69,18 @@ class Scene:
     executors: Mapping[int, Sequence[Executor]]
     limits: Mapping[int, Limits]
     contradicting: frozenset[int]
-    settings_read: Mapping[int, SymbolSetting]
+    settings_read: Mapping[int, ReadBack]
     exposures: Mapping[int, Exposure]
     broken: frozenset[int]
     halts: halts.HaltBoard
     last_acted_at: datetime | None
     kelly: Kelly | None
     desk_room: Decimal
+    signal: Signal
+    is_long: bool
+    signal_terms: SignalTerms
+    market_state: MarketState
     _distances: dict[tuple[Market, Decimal, int], Distances] = field(default_factory=dict)
-
-    @property
-    def is_long(self) -> bool:
-        """The side of the decision."""
-        return self.signal.is_long
-
-    @property
-    def signal(self) -> Signal:
-        """The signal decided on."""
-        if self.decision.signal is None:
-            raise ValueError(f"decision {self.decision.pk} chose nothing")
-        return self.decision.signal
 
     def halted_by(self, account: Account) -> str:
         """Names the first halt that reaches the account and symbol; empty when none does."""
@@ -143,7 +144,7 @@ def load_scene(decision: Decision, seen: MarketScene, accounts: Sequence[Account
     desk = desk_limits()
     limits: dict[int, Limits] = dict.fromkeys(contradicting, desk)
     limits |= {pk: found.limits for pk, found in effective.items()}
-    symbol = seen.figures.symbol
+    symbol, signal, last_acted_at = seen.figures.symbol, _signal_of(decision), _last_acted_at(decision)
     return Scene(
         decision=decision,
         now=now,
@@ -156,9 +157,44 @@ def load_scene(decision: Decision, seen: MarketScene, accounts: Sequence[Account
         exposures=exposures(accounts, limits, seen.mark_prices, now),
         broken=breakers.open_accounts(accounts, symbol, now),
         halts=halts.standing(now),
-        last_acted_at=_last_acted_at(decision),
+        last_acted_at=last_acted_at,
         kelly=history.kelly(desk.history_days, now),
         desk_room=_desk_room(seen, desk),
+        signal=signal,
+        is_long=signal.is_long,
+        signal_terms=_signal_terms(signal, last_acted_at),
+        market_state=_market_state(seen.figures, now),
+    )
+
+
+def _signal_of(decision: Decision) -> Signal:
+    if decision.signal is None:
+        raise ValueError(f"decision {decision.pk} chose nothing")
+    return decision.signal
+
+
+def _signal_terms(signal: Signal, last_acted_at: datetime | None) -> SignalTerms:
+    return SignalTerms(
+        stop_price=signal.stop_price or ZERO,
+        take_profit_price=signal.take_profit_price or ZERO,
+        entry_price=signal.entry_price,
+        expires_at=signal.expires_at,
+        last_acted_at=last_acted_at,
+    )
+
+
+def _market_state(figures: MarketFigures, now: datetime) -> MarketState:
+    """The market of the decision: its mark is the decision's own, as old as it is now."""
+    return MarketState(
+        mark_price=figures.mark_price,
+        mark_age_seconds=(now - figures.mark_at).total_seconds() if figures.mark_at else None,
+        spread=figures.spread,
+        range_24h=figures.range_24h,
+        ema200=figures.ema200,
+        funding_rate=figures.funding_rate,
+        next_funding_at=figures.next_funding_at,
+        quote_volume_24h=figures.quote_volume_24h,
+        depth_notional=figures.depth_notional,
     )
 
 
@@ -210,9 +246,10 @@ def _executors(accounts: Sequence[Account]) -> dict[int, list[Executor]]:
     return found
 
 
-def _settings_read(accounts: Sequence[Account], symbol: str) -> dict[int, SymbolSetting]:
+def _settings_read(accounts: Sequence[Account], symbol: str) -> dict[int, ReadBack]:
     rows = SymbolSetting.objects.filter(Among("account_id", [one.pk for one in accounts]), symbol=symbol)
-    return {row.account_id: row for row in rows}
+    told = rows.order_by().values_list("account_id", "leverage", "is_isolated")
+    return {account_id: ReadBack(leverage, is_isolated) for account_id, leverage, is_isolated in told}
 
 
 def _last_acted_at(decision: Decision) -> datetime | None:

@@ -160,7 +160,7 @@ def _reading(scene: Scene, account: Account, way: routes.Way) -> Reading:
     if scene.decision.cap_price is None:
         answers = every_answer(asked)
         return _told(scene, way, _first(answers), answers, {})
-    sized = assess_sized(scene, replace(blank, instrument=instrument), asked, scene.desk_room)
+    sized = assess_sized(scene, blank, asked, scene.desk_room)
     answers = every_answer(replace(asked, proposal=sized.proposal))
     return _told(scene, way, _first(answers), answers, replace(sized, refusal=None).detail)
 
