@@ -155,9 +155,9 @@ def verdict(code: str) -> str:
 
 
 @register.filter
-def fraction(value: Decimal | None) -> str:
-    """A fraction as a percentage without a sign: a spread, a range, a share of a limit."""
-    return NOTHING if value is None else f"{_grouped(100 * Decimal(value), 2)}{THIN}%"
+def fraction(value: Decimal | None, places: int = 2) -> str:
+    """A fraction as a percentage without a plus sign: a spread, a range, a share of a limit."""
+    return NOTHING if value is None else f"{_grouped(100 * Decimal(value), places)}{THIN}%"
 
 
 @register.filter

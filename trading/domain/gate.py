@@ -210,7 +210,11 @@ def _first(found: Iterable[tuple[DenyCode, Detail | None]]) -> Refusal | None:
 
 
 def _numbers(**numbers: object) -> Detail:
-    return {name: str(number) for name, number in numbers.items()}
+    """Numbers as text; a Decimal never with an exponent."""
+    return {
+        name: f"{number:f}" if isinstance(number, Decimal) else str(number)
+        for name, number in numbers.items()
+    }
 
 
 def _missing(name: str) -> Detail:

@@ -210,7 +210,7 @@ def _stake(stake: Held | InFlight) -> Stake:
 def _sizing_detail(proposal: Proposal, leverage: Decimal) -> dict[str, str]:
     sizing = proposal.sizing
     return {
-        "quantity": str(sizing.quantity),
+        "quantity": f"{sizing.quantity:f}",
         "wanted_quantity": f"{sizing.wanted_quantity:.8f}",
         "bound_by": sizing.bound_by or "",
         "notional": f"{sizing.notional:.8f}",

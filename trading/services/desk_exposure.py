@@ -92,9 +92,13 @@ class DeskExposure:
     correlations: Mapping[tuple[str, str], Decimal | None]
     correlation_limit: Decimal
 
-    def rows(self) -> list[tuple[str, list[Decimal | None]]]:
-        """The matrix, a row a symbol."""
-        return [(one, [self.correlations[one, other] for other in self.symbols]) for one in self.symbols]
+    def rows(self) -> list[tuple[str, list[tuple[Decimal | None, bool]]]]:
+        """The matrix, a row a symbol: each r, and whether two coins count as alike."""
+        return [(one, [self._cell(one, other) for other in self.symbols]) for one in self.symbols]
+
+    def _cell(self, one: str, other: str) -> tuple[Decimal | None, bool]:
+        r = self.correlations[one, other]
+        return r, one != other and (r is None or r >= self.correlation_limit)
 
 
 def read_desk_exposure(now: datetime) -> DeskExposure:
