@@ -260,6 +260,8 @@ def depths_of(symbols: Iterable[str], now: datetime) -> dict[str, Depth]:
     kept = {symbol: _seen_lately(_depth_key(symbol), now) for symbol in wanted}
     found = {symbol: Depth(one.at, Decimal(one.value)) for symbol, one in kept.items() if one is not None}
     lacking = [symbol for symbol in wanted if symbol not in found]
+    if not lacking:
+        return found
     gateway = market_data(Market.FUTURES)
     with priority(Priority.ENTRY):
         answers = IoLoop.current().run_all(

@@ -10,6 +10,7 @@ from datetime import datetime
 from django.db.models import Max
 
 from exchange.budget import Priority
+from exchange.errors import ReadFailed
 from exchange.port import Market
 from trading.domain.states import OPEN, OrderPurpose, PositionStatus
 from trading.models import Order, Position, Signal
@@ -22,8 +23,14 @@ MOST_SHOWN = 50
 
 
 def keep_fresh(now: datetime) -> int:
-    """Work out the last closed hour of watched symbols that lack it; how many were read."""
-    behind = hours.lacking(watched(), now)[:SYMBOLS_A_TICK]
+    """Work out the last closed hour of watched symbols that lack it; how many were read.
+
+    With the exchange away nothing is read, and the next tick asks again.
+    """
+    try:
+        behind = hours.lacking(watched(), now)[:SYMBOLS_A_TICK]
+    except ReadFailed:
+        return 0
     return len(hours.hours_of(behind, now, Priority.UPKEEP)) if behind else 0
 
 
