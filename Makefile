@@ -13,7 +13,7 @@ WORKERS ?= 2
 help:
 	@echo "make run              set up and run the desk with its paper exchange"
 	@echo "make test             set up and pass the tests"
-	@echo "make drills           kill, cut and lie to whole desks for some minutes"
+	@echo "make drills           kill, cut and lie to whole desks for some minutes; ONLY=files"
 	@echo "make check            format, lint, types, import contracts, migrations"
 	@echo "make replay DATA=dir  trade recorded candles through the whole desk"
 	@echo "make bench            measure the desk beside the physical floor, a line of JSON a figure"
@@ -48,7 +48,7 @@ test: $(VENV)/.dev-installed
 
 # One after another: each is a whole desk, and two of them would wait for each other.
 drills: $(VENV)/.dev-installed
-	$(BIN)/python -m pytest -m drill
+	$(BIN)/python -m pytest -m drill $(ONLY)
 
 check: $(VENV)/.dev-installed
 	$(BIN)/ruff format --check $(PRESENT)
