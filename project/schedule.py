@@ -27,6 +27,7 @@ TICKS = (
     Tick("monitor accounts", "trading.tasks.monitor_accounts", 10, "monitor"),
     Tick("sweep open rows", "trading.tasks.sweep", 5, "monitor"),
     Tick("keep the market fresh", "trading.tasks.keep_market_fresh", 20, "monitor"),
+    Tick("check the watcher", "trading.tasks.check_watcher", 10, "monitor"),
     Tick("record equity", "trading.tasks.record_equity", 60, "default"),
     Tick("poll the demonstration source", "trading.tasks.poll_demo_source", 20, "default"),
     Tick("verify accounts", "accounts.tasks.verify_accounts", 60, "default"),

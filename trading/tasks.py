@@ -26,6 +26,7 @@ from trading.services import (
     signals,
     sweeping,
     ticks,
+    watch_check,
     watching,
 )
 from trading.services.bells import Bells
@@ -75,6 +76,14 @@ def keep_market_fresh() -> None:
     now = settings.CLOCK.now()
     if ticks.take("keep_market_fresh", 20, now):
         market_upkeep.keep_fresh(now)
+
+
+@shared_task
+def check_watcher() -> None:
+    """Compare what the watcher watches with the rows, and follow the stops it missed."""
+    now = settings.CLOCK.now()
+    if ticks.take("check_watcher", 10, now):
+        ring(watch_check.check(now))
 
 
 @shared_task

@@ -2,7 +2,7 @@
 
 Per symbol one list of prices that a falling mark crosses and one that a rising mark crosses. The extreme of
 each list is looked at first: while it holds, every other level behind it holds too. A copy of rows, never the
-truth: it is loaded from them, and a sweep compares it with them.
+truth: it is loaded from them, and `digest` tells what it holds, so that a sweep can compare it with them.
 """
 
 from bisect import bisect_left, bisect_right, insort
@@ -12,7 +12,7 @@ from decimal import Decimal
 from operator import attrgetter
 from typing import NamedTuple
 
-from trading.domain.exits import WatchPrices
+from trading.domain.exits import MarkSpan, WatchPrices
 
 
 class Level(NamedTuple):
@@ -34,12 +34,56 @@ class Breach(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """One open position as the book keeps it."""
+    """One open position as the book keeps it; `version` tells which state of its row the prices are of."""
 
     position_id: int
     symbol: str
     is_long: bool
     prices: WatchPrices
+    version: int = 0
+
+    def is_crossed_by(self, span: MarkSpan) -> bool:
+        """Whether the marks of a span reach one of its levels."""
+        worst, best = span.worst(is_long=self.is_long), span.best(is_long=self.is_long)
+        ahead = self.prices.favourable
+        if self.is_long:
+            return worst <= self.prices.adverse or (ahead is not None and best >= ahead)
+        return worst >= self.prices.adverse or (ahead is not None and best <= ahead)
+
+
+class Digest:
+    """How many positions of each symbol and side, and a sum over their ids and versions.
+
+    A position more, less, or of another state changes the sum; the order in which they came does not.
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[str, tuple[int, int]] = {}
+
+    def add(self, symbol: str, position_id: int, version: int, *, is_long: bool) -> None:
+        """Count a position in."""
+        self._move(symbol, 1, _weight(position_id, version), is_long=is_long)
+
+    def drop(self, symbol: str, position_id: int, version: int, *, is_long: bool) -> None:
+        """Count a position out."""
+        self._move(symbol, -1, -_weight(position_id, version), is_long=is_long)
+
+    def sums(self) -> dict[str, tuple[int, int]]:
+        """Count and sum by ``symbol LONG`` or ``symbol SHORT``; what holds nothing is left out."""
+        return {key: told for key, told in self._sums.items() if told[0]}
+
+    def _move(self, symbol: str, count: int, weight: int, *, is_long: bool) -> None:
+        key = f"{symbol} {'LONG' if is_long else 'SHORT'}"
+        known_count, known_sum = self._sums.get(key, (0, 0))
+        self._sums[key] = (known_count + count, (known_sum + weight) % _SUM_LIMIT)
+
+
+_SUM_LIMIT = 2**52
+"""Sums stay whole numbers wherever JSON is read."""
+
+
+def _weight(position_id: int, version: int) -> int:
+    return (position_id * 1_000_003 + version) * 2_654_435_761 % _SUM_LIMIT
 
 
 _price = attrgetter("price")
@@ -68,9 +112,11 @@ class LevelBook:
         """Load many at once: sorted in the end, which a hundred thousand insertions would not be."""
         self._watched: dict[int, Watched] = {}
         self._symbols: dict[str, _Side] = {}
+        self._digest = Digest()
         for each in watched:
             self._watched[each.position_id] = each
         for each in self._watched.values():
+            self._digest.add(each.symbol, each.position_id, each.version, is_long=each.is_long)
             for levels, level in self._places(each):
                 levels.append(level)
         for side in self._symbols.values():
@@ -89,6 +135,7 @@ class LevelBook:
             return
         self.remove(watched.position_id)
         self._watched[watched.position_id] = watched
+        self._digest.add(watched.symbol, watched.position_id, watched.version, is_long=watched.is_long)
         for levels, level in self._places(watched):
             insort(levels, level)
 
@@ -97,6 +144,7 @@ class LevelBook:
         watched = self._watched.pop(position_id, None)
         if watched is None:
             return
+        self._digest.drop(watched.symbol, position_id, watched.version, is_long=watched.is_long)
         for levels, level in self._places(watched):
             del levels[bisect_left(levels, level)]
 
@@ -113,8 +161,21 @@ class LevelBook:
         return found
 
     def watched(self) -> Mapping[int, Watched]:
-        """Return what is watched, by position, for the sweep that compares it with the rows."""
+        """Return what is watched, by position."""
         return dict(self._watched)
+
+    def version_of(self, position_id: int) -> int | None:
+        """Return which state of its row a position is watched in; None when it is not."""
+        watched = self._watched.get(position_id)
+        return None if watched is None else watched.version
+
+    def between(self, after: int, until: int | None) -> list[int]:
+        """Return the watched positions with ids beyond `after`, up to `until` or without end."""
+        return [pk for pk in self._watched if pk > after and (until is None or pk <= until)]
+
+    def digest(self) -> Mapping[str, tuple[int, int]]:
+        """Return what is watched as counts and sums, for the sweep that compares it with the rows."""
+        return self._digest.sums()
 
     def symbols(self) -> frozenset[str]:
         """Return the symbols with at least one level."""

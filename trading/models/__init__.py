@@ -5,6 +5,7 @@ from trading.models.operations import ApiToken, EquitySnapshot, Halt, Income, Ti
 from trading.models.orders import Fill, Order
 from trading.models.positions import Position, PositionEvent
 from trading.models.signals import Signal, SignalSource
+from trading.models.watchers import WatcherProcess
 
 __all__ = [
     "Allocation",
@@ -20,4 +21,5 @@ __all__ = [
     "Signal",
     "SignalSource",
     "TickSlot",
+    "WatcherProcess",
 ]

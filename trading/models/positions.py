@@ -91,7 +91,10 @@ class Position(models.Model):
                 name="one_open_position_per_side",
             )
         ]
-        indexes: ClassVar = [models.Index(fields=["status", "check_at"], name="position_by_due_check")]
+        indexes: ClassVar = [
+            models.Index(fields=["status", "check_at"], name="position_by_due_check"),
+            models.Index(fields=["id"], condition=models.Q(status="OPEN"), name="open_position_by_id"),
+        ]
 
     def __str__(self) -> str:
         """Show whose and what."""

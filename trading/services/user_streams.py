@@ -1,7 +1,8 @@
 """One user stream an account, side by side on the I/O loop; what they tell is posted as work for the rows.
 
 The set of accounts follows the rows: an account that appears is listened to within half a minute, one that
-is archived is let go. Every few seconds the accounts whose streams were just proven alive are marked fresh.
+is archived is let go. Of several watchers each listens to its share, and to a leaver's within a second of
+knowing. Every few seconds the accounts whose streams were just proven alive are marked fresh.
 """
 
 import asyncio
@@ -9,6 +10,8 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
+from time import monotonic
+from uuid import UUID
 
 import structlog
 from asgiref.sync import sync_to_async
@@ -23,11 +26,13 @@ from exchange.streams import UserStream
 from trading.services import streams
 from trading.services.bells import Bells
 from trading.services.streams import Told
+from trading.services.watchers import Membership
 
 Work = Callable[[datetime], Bells]
 Post = Callable[[Work], None]
 
 ACCOUNTS_EVERY_SECONDS = 30.0
+SHARES_EVERY_SECONDS = 0.5
 ALIVE_EVERY_SECONDS = 5.0
 PROVEN_WITHIN = timedelta(seconds=15)
 """A ping goes out every ten seconds: alive is what answered the last one."""
@@ -39,10 +44,12 @@ log = structlog.get_logger(__name__)
 
 
 class UserStreams:
-    """The streams of all accounts of this desk's mode."""
+    """The streams of this watcher's share of all accounts of the desk's mode."""
 
-    def __init__(self, post: Post) -> None:
+    def __init__(self, post: Post, membership: Membership) -> None:
+        """`membership` tells whose an account is; it is only asked."""
         self._post = post
+        self._membership = membership
         self._streams: dict[int, UserStream] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._known: dict[int, Account] = {}
@@ -61,14 +68,21 @@ class UserStreams:
 
     async def _follow_accounts(self) -> None:
         while True:
-            accounts = await self._accounts()
-            for pk in self._tasks.keys() - accounts.keys():
+            members = self._membership.members
+            ours = {pk: one for pk, one in (await self._accounts()).items() if self._membership.is_ours(pk)}
+            for pk in self._tasks.keys() - ours.keys():
                 self._tasks.pop(pk).cancel()
                 self._streams.pop(pk, None)
-            for pk, account in accounts.items():
+            for pk, account in ours.items():
                 if pk not in self._tasks:
                     self._listen(account)
-            await asyncio.sleep(ACCOUNTS_EVERY_SECONDS)
+            await self._wait_while(members)
+
+    async def _wait_while(self, members: frozenset[UUID]) -> None:
+        """Until the accounts are due to be read again, or other watchers share them."""
+        ends_at = monotonic() + ACCOUNTS_EVERY_SECONDS
+        while monotonic() < ends_at and self._membership.members == members:  # noqa: ASYNC110 -- of a thread
+            await asyncio.sleep(SHARES_EVERY_SECONDS)
 
     async def _accounts(self) -> dict[int, Account]:
         """Whom to listen to; while the database is away, whom we listen to already."""

@@ -11,6 +11,7 @@ from trading.services import streams, user_streams
 from trading.services.bells import Bells
 from trading.services.streams import Told
 from trading.services.user_streams import UserStreams, Work
+from trading.services.watchers import Membership
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -30,7 +31,7 @@ def test_what_comes_while_a_piece_waits_is_one_piece_with_it(monkeypatch: pytest
         return Bells()
 
     monkeypatch.setattr(streams, "apply", keep)
-    listener = UserStreams(posted.append)
+    listener = UserStreams(posted.append, Membership("alone"))
     numbers = list(range(user_streams.MOST_AT_ONCE + 2))
     for number in numbers:
         listener._tell(told(number))

@@ -17,10 +17,12 @@ from exchange import heartbeat
 from exchange.marks import MarkBoard
 from exchange.port import MarkPrice
 from tests.processes import ROOT, PaperExchange, Process, Valkey, wait_until
-from trading.management.commands import watch_prices
-from trading.management.commands.watch_prices import Inbox, PriceWatch
+from trading.management.commands.watch_prices import Inbox
+from trading.services import price_watch
 from trading.services.bells import Bells
+from trading.services.price_watch import PriceWatch
 from trading.services.valkey import valkey as connected
+from trading.services.watchers import Membership
 from trading.tests.services.holding import fresh, hold, pinned_mark
 from trading.tests.services.journey import BTC, WEATHER, now
 
@@ -40,13 +42,21 @@ def exchange(paper_exchange: PaperExchange, valkey: Valkey, settings: Settings) 
 def moments(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The stopwatch of the watcher, moved by hand."""
     seconds = [1_000.0]
-    monkeypatch.setattr(watch_prices, "monotonic", lambda: seconds[0])
+    monkeypatch.setattr(price_watch, "monotonic", lambda: seconds[0])
     return seconds
+
+
+def leading() -> PriceWatch:
+    """A watch that leads, alone."""
+    membership = Membership("alone")
+    membership.look(hears_marks=True)
+    assert membership.leads
+    return PriceWatch(membership)
 
 
 def test_a_batch_is_published_and_followed() -> None:
     position = hold()
-    watch = PriceWatch()
+    watch = leading()
     first = Decimal(position.plan["levels"][0]["price"])
     bells = watch.on_marks([MarkPrice(BTC, first, now())], now(), is_streamed=True)
     assert bells.positions == [position.pk]
@@ -56,7 +66,7 @@ def test_a_batch_is_published_and_followed() -> None:
 
 
 def test_a_silent_stream_is_told_once_and_its_return_too(moments: list[float]) -> None:
-    watch = PriceWatch()
+    watch = leading()
     moments[0] += 5
     watch.once_a_second(now())
     assert not Alert.objects.filter(code="STREAM_STALE").exists()
@@ -74,7 +84,7 @@ def test_a_silent_stream_is_told_once_and_its_return_too(moments: list[float]) -
 
 def test_what_is_due_rings_and_not_again_while_its_bell_is_on_the_way(moments: list[float]) -> None:
     position = hold()
-    watch = PriceWatch()
+    watch = leading()
     due_at = fresh(position).check_at
     assert due_at is not None
     assert watch.once_a_second(due_at - timedelta(seconds=1)).positions == []
@@ -107,6 +117,53 @@ def test_the_process_beats_publishes_every_mark_and_ends_clean(
         process.stop()
     assert process._popen is not None
     assert process._popen.returncode == 0, process.output[-2000:]
+
+
+def test_who_stands_by_neither_publishes_nor_acts_until_it_leads() -> None:
+    position = hold()
+    first = leading()
+    second = PriceWatch(Membership("second"))
+    second.membership.look(hears_marks=True)
+    price = Decimal(position.plan["levels"][0]["price"])
+    batch = [MarkPrice(BTC, price, now())]
+    assert second.begin(now()) == Bells()
+    assert second.on_marks(batch, now(), is_streamed=True) == Bells()
+    assert second.once_a_second(now() + timedelta(hours=1)) == Bells()
+    assert MarkBoard(connected()).read([BTC])[BTC].mark_price != price
+    assert fresh(position).reduction == {}
+    first.membership.leave()
+    second.membership.look(hears_marks=True)
+    assert second.go_on(now()).positions == [position.pk]
+    assert fresh(position).reduction["reason"] == "TAKE_PROFIT_1"
+
+
+def test_marks_that_a_pause_left_in_the_socket_are_not_followed(moments: list[float]) -> None:
+    position = hold()
+    watch = leading()
+    price = Decimal(position.plan["levels"][0]["price"])
+    at = now()
+    watch.on_marks([MarkPrice(BTC, Decimal(100_000), at)], at, is_streamed=True)
+    moments[0] += 45
+    late = at + timedelta(seconds=1)
+    assert watch.on_marks([MarkPrice(BTC, price, late)], late, is_streamed=True) == Bells()
+    assert fresh(position).reduction == {}
+    moments[0] += 1
+    in_time = at + timedelta(seconds=46)
+    assert watch.on_marks([MarkPrice(BTC, price, in_time)], in_time, is_streamed=True).positions
+
+
+def test_marks_that_stay_late_are_followed_after_ten_seconds(moments: list[float]) -> None:
+    watch = leading()
+    at = now()
+    watch.on_marks([MarkPrice(BTC, Decimal(100_000), at)], at, is_streamed=True)
+    moments[0] += 60  # the exchange's clock was put back by a minute
+    seen = []
+    for second in range(13):
+        moments[0] += 1
+        moment = at + timedelta(seconds=second)
+        watch.on_marks([MarkPrice(BTC, Decimal(100_000), moment)], moment, is_streamed=True)
+        seen.append(watch.hears_marks())
+    assert (seen[0], seen[-1]) == (False, True)
 
 
 def test_marks_never_wait_behind_what_accounts_tell() -> None:

@@ -1,7 +1,8 @@
 """Every mark against the next level: harvest, ratchet, trail, stop and limit, each exactly once."""
 
+import time
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -19,7 +20,7 @@ from trading.domain.exit_plan import ExitPlan
 from trading.domain.exits import MarkSpan
 from trading.domain.states import CloseReason, OrderPurpose, OrderStatus, PositionStatus, Protection
 from trading.models import Order, Position
-from trading.services import watching
+from trading.services import levels, watching
 from trading.services.bells import Bells
 from trading.services.plans import plan_of
 from trading.services.watching import Watcher, evaluate
@@ -363,7 +364,7 @@ def test_a_load_that_failed_is_made_again_at_the_next_mark(
 ) -> None:
     hold()
     Position.objects.update(updated_at=timezone.now() - timedelta(minutes=5))
-    real, loads = watching._levels, []
+    real, loads = levels.levels_of, []
 
     def away_at_first(which: Q) -> Any:
         loads.append(which)
@@ -371,7 +372,7 @@ def test_a_load_that_failed_is_made_again_at_the_next_mark(
             raise DatabaseError("away")
         return real(which)
 
-    monkeypatch.setattr(watching, "_levels", away_at_first)
+    monkeypatch.setattr(levels, "levels_of", away_at_first)
     with pytest.raises(DatabaseError):
         watcher.on_marks({BTC: MARK}, now())
     watcher.on_marks({BTC: MARK}, now())
@@ -388,15 +389,101 @@ def test_what_moved_while_the_rows_could_not_be_read_is_read_when_they_can(
             patch.setattr(timezone, "now", lambda: began + timedelta(seconds=after_seconds))
             watcher.refresh()
 
-    def away(_: Q) -> Any:
+    def away(_: datetime) -> Any:
         raise DatabaseError("away")
 
     refresh(0)
     hold()
     Position.objects.update(updated_at=began + timedelta(seconds=1))
     with monkeypatch.context() as patch:
-        patch.setattr(watching, "_levels", away)
+        patch.setattr(levels, "versions_since", away)
         with pytest.raises(DatabaseError):
             refresh(20)
     refresh(25)
     assert watcher.watched == 1
+
+
+def test_what_cannot_be_held_is_not_written_and_waits_for_who_may(exchange: PaperExchange) -> None:
+    position = hold()
+    price = level(position, 1)
+    may = [False]
+    watcher = Watcher(lambda: may[0])
+    assert watcher.on_marks({BTC: price}, now()) == Bells()
+    assert fresh(position).reduction == {}
+    assert not position.events.filter(code="EXIT_WANTED").exists()
+    may[0] = True
+    assert watcher.on_marks({BTC: MARK}, now()).positions == [position.pk]
+    assert fresh(position).reduction["reason"] == "TAKE_PROFIT_1"
+
+
+def test_what_the_leader_did_is_forgotten_by_who_stands_by(exchange: PaperExchange) -> None:
+    position = hold()
+    price = level(position, 1)
+    leader, standby = Watcher(), Watcher()
+    for one in (leader, standby):
+        one.load()
+    standby.see({BTC: price})
+    leader.on_marks({BTC: price}, now())
+    standby.refresh()
+    assert standby.act(now()) == Bells()
+    assert position.events.filter(code="EXIT_WANTED").count() == 1
+
+
+def test_who_takes_over_acts_on_what_it_saw_while_nobody_led(exchange: PaperExchange) -> None:
+    position = hold()
+    standby = Watcher()
+    standby.load()
+    standby.see({BTC: level(position, 1)})
+    standby.see({BTC: MARK})  # the mark was there for a moment only
+    standby.forget_old()
+    assert standby.act(now()).positions == [position.pk]
+    assert fresh(position).reduction["reason"] == "TAKE_PROFIT_1"
+
+
+def test_a_standby_forgets_what_is_long_the_leaders(
+    exchange: PaperExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    position = hold()
+    standby = Watcher()
+    standby.load()
+    standby.see({BTC: level(position, 1)})
+    monkeypatch.setattr(watching, "monotonic", lambda: time.monotonic() + 6)
+    standby.forget_old()
+    assert standby.act(now()) == Bells()
+    assert fresh(position).reduction == {}
+
+
+def test_a_load_in_slices_begins_with_the_stops_that_are_behind_the_mark(exchange: PaperExchange) -> None:
+    position = enter()
+    watcher = Watcher()
+    watcher.begin({BTC: the_plan(position).stop_price - 1})
+    assert (watcher.is_loaded, watcher.watched) == (False, 1)
+    assert watcher.act(now()).positions == [position.pk]
+    assert fresh(position).closing_for == CloseReason.STOP_LOSS
+
+
+def test_slices_find_what_a_refresh_missed_in_either_direction(exchange: PaperExchange) -> None:
+    position = hold()
+    watcher = Watcher()
+    watcher.begin({})
+    assert watcher.watched == 0
+    watcher.take_slice()
+    assert (watcher.is_loaded, watcher.watched) == (True, 1)
+    Position.objects.filter(pk=position.pk).update(status=PositionStatus.CLOSED)  # and `updated_at` stayed
+    watcher.refresh()
+    assert watcher.watched == 1
+    watcher.take_slice()
+    assert watcher.watched == 0
+
+
+def test_a_mark_of_before_a_row_was_written_does_not_cross_its_levels(exchange: PaperExchange) -> None:
+    position = enter()
+    through = the_plan(position).stop_price - 1
+    watcher = Watcher()
+    watcher.begin({BTC: through})
+    Position.objects.filter(pk=position.pk).update(updated_at=timezone.now() + timedelta(seconds=1))
+    watcher._book.remove(position.pk)
+    watcher._crossed.clear()
+    watcher.refresh()
+    assert (watcher.watched, watcher.act(now())) == (1, Bells())
+    assert fresh(position).closing_for == ""

@@ -1,0 +1,186 @@
+"""Marks followed by one watcher among several: the leader publishes and acts, the others look on."""
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from time import monotonic
+
+import structlog
+from django.conf import settings
+from redis.exceptions import RedisError
+
+from alerts.models import Severity
+from alerts.services import clear_alert, raise_alert
+from exchange import heartbeat
+from exchange.marks import MarkBoard, age_seconds
+from exchange.port import MarkPrice
+from trading.services import watching
+from trading.services.bells import Bells
+from trading.services.valkey import keep, valkey
+from trading.services.watch_check import DIGEST_KEPT_SECONDS, DIGEST_KEY
+from trading.services.watchers import Membership
+from trading.services.watching import Watcher
+
+REFRESH_SECONDS = 0.5
+RUNG_FOR_SECONDS = 3.0
+STALE_CAUSE = "marks-stale"
+
+log = structlog.get_logger(__name__)
+
+
+class Lateness:
+    """How much later than usual marks come, whatever the clocks say: what a pause left in a socket is old."""
+
+    NEW_USUAL_SECONDS = 10.0
+
+    def __init__(self) -> None:
+        """Nothing is usual yet."""
+        self._usual: float | None = None
+        self._late_since: float | None = None
+
+    def seconds(self, at: datetime) -> float:
+        """How late a mark of that moment comes now. What stays late for long is the new usual."""
+        now = monotonic()
+        lag = now - at.timestamp()
+        if self._usual is None or lag < self._usual:
+            self._usual = lag
+        late = lag - self._usual
+        if late <= settings.LIMITS.stream_max_age_seconds:
+            self._late_since = None
+            return late
+        self._late_since = self._late_since or now
+        if now - self._late_since > self.NEW_USUAL_SECONDS:
+            self._usual, self._late_since = lag, None
+            return 0.0
+        return late
+
+
+class PriceWatch:
+    """Marks become bells; what is due rings each second; staleness is told and published."""
+
+    def __init__(self, membership: Membership) -> None:
+        """`membership` tells who leads; somebody else keeps it."""
+        self.membership = membership
+        self.watcher = Watcher(membership.holds)
+        self._board = MarkBoard(valkey())
+        self._lateness = Lateness()
+        self._started_at = self._refreshed_at = self._sliced_at = monotonic()
+        self._marked_at: float | None = None
+        self._has_begun = False
+        self._rung: dict[int, float] = {}
+        self._is_stale: bool | None = None
+
+    # ── loading ──────────────────────────────────────────────────────────────
+
+    def begin(self, now: datetime) -> Bells:
+        """Load and act on what the marks on the board have crossed already; the rest follows in slices."""
+        fresh = [mark for mark in self._board.read().values() if self._is_fresh(mark, now)]
+        return self._begin(fresh, now)
+
+    def go_on(self, now: datetime) -> Bells:
+        """Between marks: the next slice of rows when it is due, and what moved since the last look."""
+        moment = monotonic()
+        if moment - self._sliced_at >= self.watcher.slice_seconds():
+            self.watcher.take_slice()
+            self._sliced_at = monotonic()
+        elif moment - self._refreshed_at >= REFRESH_SECONDS:
+            self.watcher.refresh()
+            self._refreshed_at = monotonic()
+        return self._act(now)
+
+    def _begin(self, marks: Sequence[MarkPrice], now: datetime) -> Bells:
+        self.watcher.begin({mark.symbol: mark.mark_price for mark in marks})
+        self._has_begun = bool(marks)
+        return self._act(now)
+
+    def _is_fresh(self, mark: MarkPrice, now: datetime) -> bool:
+        return abs(age_seconds(mark, now)) <= settings.LIMITS.stream_max_age_seconds
+
+    # ── marks ────────────────────────────────────────────────────────────────
+
+    def on_marks(self, batch: Sequence[MarkPrice], now: datetime, *, is_streamed: bool) -> Bells:
+        """Publish a batch and follow the plans through it; a polled one does not count as a living stream."""
+        newest = max((mark.at for mark in batch), default=None)
+        if newest is None or self._lateness.seconds(newest) > settings.LIMITS.stream_max_age_seconds:
+            log.warning("marks_too_late", marks=len(batch))
+            return Bells()
+        if is_streamed:
+            self._marked_at = monotonic()
+        # The levels first: nothing that is published or told is waited for by an exit.
+        if not self._has_begun and not self.watcher.is_loaded:
+            bells = self._begin(batch, now)
+        else:
+            self.watcher.see({mark.symbol: mark.mark_price for mark in batch})
+            bells = self._act(now)
+        if self.membership.leads:
+            self._publish(batch, is_streamed=is_streamed)
+        return bells
+
+    def _act(self, now: datetime) -> Bells:
+        if self.membership.leads:
+            return self.watcher.act(now)
+        self.watcher.forget_old()
+        return Bells()
+
+    def _publish(self, batch: Sequence[MarkPrice], *, is_streamed: bool) -> None:
+        try:
+            self._board.publish(batch)
+            if is_streamed:
+                heartbeat.beat(valkey(), heartbeat.MARKS)
+        except RedisError as error:
+            log.warning("marks_not_published", error=type(error).__name__)
+
+    # ── each second ──────────────────────────────────────────────────────────
+
+    def once_a_second(self, now: datetime) -> Bells:
+        """Say that the watcher lives and how old its marks are; ring what asked to be looked at by now."""
+        self._say_alive()
+        if not self.membership.leads:
+            self._is_stale = None
+            return Bells()
+        self._tell_age(now)
+        self._tell_watched(now)
+        return Bells(positions=self._not_rung_lately(watching.due(now)))
+
+    @property
+    def marks_age_seconds(self) -> float:
+        """How long ago the stream brought marks, or the start where it never did."""
+        return monotonic() - (self._marked_at or self._started_at)
+
+    def hears_marks(self) -> bool:
+        """Whether the stream brings marks: one that hears leads before one that does not."""
+        return (
+            self._marked_at is not None and self.marks_age_seconds <= settings.LIMITS.stream_max_age_seconds
+        )
+
+    def _say_alive(self) -> None:
+        try:
+            heartbeat.beat(valkey(), heartbeat.WATCHER)
+        except RedisError as error:
+            log.warning("watcher_heartbeat_not_written", error=type(error).__name__)
+
+    def _tell_age(self, now: datetime) -> None:
+        """Staleness is told once, and its end too, whoever of the watchers had told it."""
+        is_stale = self.marks_age_seconds > settings.LIMITS.stream_max_age_seconds
+        if is_stale and not self._is_stale:
+            text = "The mark stream is silent; marks are read by polling."
+            raise_alert(STALE_CAUSE, Severity.CRITICAL, "STREAM_STALE", text, now=now)
+        elif self._is_stale is not False and not is_stale:
+            clear_alert(STALE_CAUSE, now)
+        self._is_stale = is_stale
+
+    def _tell_watched(self, now: datetime) -> None:
+        """Publish what is watched, for the sweep that compares it with the rows."""
+        read_at = self.watcher.read_at
+        if read_at is None or not self.watcher.is_loaded:
+            return
+        told = {"read_at": read_at.isoformat(), "at": now.isoformat(), "sums": self.watcher.digest()}
+        keep(DIGEST_KEY, json.dumps(told), DIGEST_KEPT_SECONDS)
+
+    def _not_rung_lately(self, position_ids: Sequence[int]) -> list[int]:
+        """A bell is on its way for a while: the same row rung each second would only crowd the queue."""
+        lately = monotonic() - RUNG_FOR_SECONDS
+        self._rung = {pk: at for pk, at in self._rung.items() if at > lately}
+        fresh = [pk for pk in position_ids if pk not in self._rung]
+        self._rung |= dict.fromkeys(fresh, monotonic())
+        return fresh
