@@ -26,7 +26,7 @@ from trading.models import Halt, Order, Position
 from trading.services import demo, emergency, equity, market, monitoring, selection, sweeping
 from trading.services.bells import Bells
 from trading.services.valkey import valkey
-from trading.services.watching import Watcher
+from trading.services.watcher import Watcher
 from trading.tasks import ring
 
 QUIET_SECONDS = 60.0

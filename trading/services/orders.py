@@ -66,10 +66,14 @@ def new_exit(
     reason: str,
     legs: Sequence[int] = (),
     close_position: bool = False,
+    attempt: int | None = None,
     now: datetime,
 ) -> Order:
-    """Build the next attempt to reduce or close at market. Never enlarges: reduce-only or one-sided."""
-    order = _closing_order(position, OrderPurpose.EXIT, now)
+    """Build the next attempt to reduce or close at market. Never enlarges: reduce-only or one-sided.
+
+    `attempt` counts the position's exits from 1; it is counted when not told.
+    """
+    order = _closing_order(position, OrderPurpose.EXIT, now, attempt)
     order.type = OrderType.MARKET
     order.reason = reason
     order.legs = list(legs)

@@ -1,7 +1,7 @@
 """Marks followed by one watcher among several: the leader publishes and acts, the others look on."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from time import monotonic
 
@@ -18,8 +18,8 @@ from trading.services import watching
 from trading.services.bells import Bells
 from trading.services.valkey import keep, valkey
 from trading.services.watch_check import DIGEST_KEPT_SECONDS, DIGEST_KEY
+from trading.services.watcher import Watcher
 from trading.services.watchers import Membership
-from trading.services.watching import Watcher
 
 REFRESH_SECONDS = 0.5
 RUNG_FOR_SECONDS = 3.0
@@ -58,9 +58,13 @@ class Lateness:
 class PriceWatch:
     """Marks become bells; what is due rings each second; staleness is told and published."""
 
-    def __init__(self, membership: Membership) -> None:
-        """`membership` tells who leads; somebody else keeps it."""
+    def __init__(self, membership: Membership, ring: Callable[[Bells], None]) -> None:
+        """`membership` tells who leads; somebody else keeps it.
+
+        `ring` rings at once what a chunk of crossed levels asks for: no exit waits for the next chunk.
+        """
         self.membership = membership
+        self._ring = ring
         self.watcher = Watcher(membership.holds)
         self._board = MarkBoard(valkey())
         self._lateness = Lateness()
@@ -72,12 +76,12 @@ class PriceWatch:
 
     # ── loading ──────────────────────────────────────────────────────────────
 
-    def begin(self, now: datetime) -> Bells:
+    def begin(self, now: datetime) -> None:
         """Load and act on what the marks on the board have crossed already; the rest follows in slices."""
         fresh = [mark for mark in self._board.read().values() if self._is_fresh(mark, now)]
-        return self._begin(fresh, now)
+        self._begin(fresh, now)
 
-    def go_on(self, now: datetime) -> Bells:
+    def go_on(self, now: datetime) -> None:
         """Between marks: the next slice of rows when it is due, and what moved since the last look."""
         moment = monotonic()
         if moment - self._sliced_at >= self.watcher.slice_seconds():
@@ -86,41 +90,41 @@ class PriceWatch:
         elif moment - self._refreshed_at >= REFRESH_SECONDS:
             self.watcher.refresh()
             self._refreshed_at = monotonic()
-        return self._act(now)
+        self._act(now)
 
-    def _begin(self, marks: Sequence[MarkPrice], now: datetime) -> Bells:
+    def _begin(self, marks: Sequence[MarkPrice], now: datetime) -> None:
         self.watcher.begin({mark.symbol: mark.mark_price for mark in marks})
         self._has_begun = bool(marks)
-        return self._act(now)
+        self._act(now)
 
     def _is_fresh(self, mark: MarkPrice, now: datetime) -> bool:
         return abs(age_seconds(mark, now)) <= settings.LIMITS.stream_max_age_seconds
 
     # ── marks ────────────────────────────────────────────────────────────────
 
-    def on_marks(self, batch: Sequence[MarkPrice], now: datetime, *, is_streamed: bool) -> Bells:
+    def on_marks(self, batch: Sequence[MarkPrice], now: datetime, *, is_streamed: bool) -> None:
         """Publish a batch and follow the plans through it; a polled one does not count as a living stream."""
         newest = max((mark.at for mark in batch), default=None)
         if newest is None or self._lateness.seconds(newest) > settings.LIMITS.stream_max_age_seconds:
             log.warning("marks_too_late", marks=len(batch))
-            return Bells()
+            return
         if is_streamed:
             self._marked_at = monotonic()
         # The levels first: nothing that is published or told is waited for by an exit.
         if not self._has_begun and not self.watcher.is_loaded:
-            bells = self._begin(batch, now)
+            self._begin(batch, now)
         else:
             self.watcher.see({mark.symbol: mark.mark_price for mark in batch})
-            bells = self._act(now)
+            self._act(now)
         if self.membership.leads:
             self._publish(batch, is_streamed=is_streamed)
-        return bells
 
-    def _act(self, now: datetime) -> Bells:
-        if self.membership.leads:
-            return self.watcher.act(now)
-        self.watcher.forget_old()
-        return Bells()
+    def _act(self, now: datetime) -> None:
+        if not self.membership.leads:
+            self.watcher.forget_old()
+            return
+        for bells in self.watcher.acts(now):
+            self._ring(bells)
 
     def _publish(self, batch: Sequence[MarkPrice], *, is_streamed: bool) -> None:
         try:
@@ -132,15 +136,15 @@ class PriceWatch:
 
     # ── each second ──────────────────────────────────────────────────────────
 
-    def once_a_second(self, now: datetime) -> Bells:
+    def once_a_second(self, now: datetime) -> None:
         """Say that the watcher lives and how old its marks are; ring what asked to be looked at by now."""
         self._say_alive()
         if not self.membership.leads:
             self._is_stale = None
-            return Bells()
+            return
         self._tell_age(now)
         self._tell_watched(now)
-        return Bells(positions=self._not_rung_lately(watching.due(now)))
+        self._ring(Bells(positions=self._not_rung_lately(watching.due(now))))
 
     @property
     def marks_age_seconds(self) -> float:

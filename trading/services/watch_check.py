@@ -23,6 +23,7 @@ from trading.models import Position
 from trading.services import levels, watching
 from trading.services.bells import Bells
 from trading.services.valkey import keep, recall, valkey
+from trading.services.watcher import CHUNK
 
 DIGEST_KEY = "desk:watcher:watched"
 DIGEST_KEPT_SECONDS = 60
@@ -75,8 +76,8 @@ def follow_missed(now: datetime) -> Bells:
         return Bells()
     missed = sorted(levels.stops_behind(marks).items())
     bells = Bells()
-    for start in range(0, len(missed), watching.CHUNK):
-        spans = {pk: MarkSpan.at(mark) for pk, mark in missed[start : start + watching.CHUNK]}
+    for start in range(0, len(missed), CHUNK):
+        spans = {pk: MarkSpan.at(mark) for pk, mark in missed[start : start + CHUNK]}
         bells.add(watching.evaluate(spans, now))
     if bells:
         log.warning("stops_followed_by_the_sweep", positions=bells.positions)

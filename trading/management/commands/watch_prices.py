@@ -2,7 +2,7 @@
 
 `LISTENERS` run side by side as coroutines and post work; it is done here, one piece at a time, an earlier
 listener's before a later one's: marks never wait behind what accounts tell. What is posted takes the desk's
-moment and returns bells, so a further stream needs a listener and nothing else. Any number of these may
+moment and may return bells, so a further stream needs a listener and nothing else. Any number of these may
 run: the first leads, all share the accounts' streams, and a thread of its own keeps each among the others.
 """
 
@@ -37,7 +37,7 @@ from trading.tasks import ring
 TURN_SECONDS = 0.25
 ROUND_SECONDS = 1.0
 
-Work = Callable[[datetime], Bells]
+Work = Callable[[datetime], Bells | None]
 Post = Callable[[Work], None]
 Listener = Callable[["PriceWatch", Post], Coroutine[Any, Any, None]]
 
@@ -92,7 +92,8 @@ class Command(BaseCommand):
         self._stopping = False
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
-        watch, inbox = PriceWatch(Membership(f"{socket.gethostname()}:{os.getpid()}")), Inbox()
+        membership, inbox = Membership(f"{socket.gethostname()}:{os.getpid()}"), Inbox()
+        watch = PriceWatch(membership, ring)
         lookout = LookOut(watch.membership, watch.hears_marks)
         lookout.look()
         listening = [
@@ -130,7 +131,9 @@ class Command(BaseCommand):
 def _do(piece: Work) -> None:
     """Do one piece and ring its bells; a database that is away costs this piece, never the watch."""
     try:
-        ring(piece(settings.CLOCK.now()))
+        bells = piece(settings.CLOCK.now())
+        if bells:
+            ring(bells)
     except DatabaseError as error:
         log.warning("watch_interrupted", error=type(error).__name__)
         close_old_connections()

@@ -21,6 +21,7 @@ from trading.services.bells import Bells
 from trading.services.fills import record_fills
 from trading.services.selection import request
 from trading.services.valkey import valkey
+from trading.services.watcher import Watcher
 from trading.tests.services.journey import BTC, a_signal, fit_accounts, now
 
 MARK = Decimal(100_000)
@@ -129,7 +130,7 @@ def held_there(account: Account) -> list[PositionReport]:
         return list(IoLoop.current().run(gateway_for(account, Market.FUTURES).fetch_positions(), SECONDS))
 
 
-def tick(watcher: watching.Watcher, price: Decimal, symbol: str = BTC, at: datetime | None = None) -> None:
+def tick(watcher: Watcher, price: Decimal, symbol: str = BTC, at: datetime | None = None) -> None:
     """One mark seen by the watcher, and everything it rings answered."""
     moment = at or now()
     answer(watcher.on_marks({symbol: price}, moment), moment)

@@ -39,7 +39,7 @@ def exchange(paper_exchange: PaperExchange, settings: Settings) -> Iterator[Pape
 def watch() -> PriceWatch:
     membership = Membership("alone")
     membership.look(hears_marks=True)
-    return PriceWatch(membership)
+    return PriceWatch(membership, lambda _: None)
 
 
 def publish(price: object) -> None:

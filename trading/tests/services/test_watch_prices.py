@@ -46,27 +46,32 @@ def moments(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return seconds
 
 
-def leading() -> PriceWatch:
+@pytest.fixture
+def rung() -> list[Bells]:
+    """What the watch of a test has rung."""
+    return []
+
+
+@pytest.fixture
+def watch(rung: list[Bells]) -> PriceWatch:
     """A watch that leads, alone."""
     membership = Membership("alone")
     membership.look(hears_marks=True)
     assert membership.leads
-    return PriceWatch(membership)
+    return PriceWatch(membership, rung.append)
 
 
-def test_a_batch_is_published_and_followed() -> None:
+def test_a_batch_is_published_and_followed(watch: PriceWatch, rung: list[Bells]) -> None:
     position = hold()
-    watch = leading()
     first = Decimal(position.plan["levels"][0]["price"])
-    bells = watch.on_marks([MarkPrice(BTC, first, now())], now(), is_streamed=True)
-    assert bells.positions == [position.pk]
+    watch.on_marks([MarkPrice(BTC, first, now())], now(), is_streamed=True)
+    assert [bells.positions for bells in rung if bells] == [[position.pk]]
     assert fresh(position).reduction["reason"] == "TAKE_PROFIT_1"
     assert MarkBoard(connected()).read([BTC])[BTC].mark_price == first
     MarkBoard(connected()).publish([MarkPrice(BTC, Decimal(100_000), now() + timedelta(milliseconds=1))])
 
 
-def test_a_silent_stream_is_told_once_and_its_return_too(moments: list[float]) -> None:
-    watch = leading()
+def test_a_silent_stream_is_told_once_and_its_return_too(moments: list[float], watch: PriceWatch) -> None:
     moments[0] += 5
     watch.once_a_second(now())
     assert not Alert.objects.filter(code="STREAM_STALE").exists()
@@ -82,17 +87,16 @@ def test_a_silent_stream_is_told_once_and_its_return_too(moments: list[float]) -
     assert alert.cleared_at is not None
 
 
-def test_what_is_due_rings_and_not_again_while_its_bell_is_on_the_way(moments: list[float]) -> None:
+def test_what_is_due_rings_and_not_again_while_its_bell_is_on_the_way(
+    moments: list[float], watch: PriceWatch, rung: list[Bells]
+) -> None:
     position = hold()
-    watch = leading()
     due_at = fresh(position).check_at
     assert due_at is not None
-    assert watch.once_a_second(due_at - timedelta(seconds=1)).positions == []
-    assert watch.once_a_second(due_at).positions == [position.pk]
-    moments[0] += 1
-    assert watch.once_a_second(due_at).positions == []
-    moments[0] += 3
-    assert watch.once_a_second(due_at).positions == [position.pk]
+    for moment, waits in ((due_at - timedelta(seconds=1), 0), (due_at, 0), (due_at, 1), (due_at, 3)):
+        moments[0] += waits
+        watch.once_a_second(moment)
+    assert [bells.positions for bells in rung] == [[], [position.pk], [], [position.pk]]
 
 
 @pytest.mark.whole_system
@@ -119,41 +123,45 @@ def test_the_process_beats_publishes_every_mark_and_ends_clean(
     assert process._popen.returncode == 0, process.output[-2000:]
 
 
-def test_who_stands_by_neither_publishes_nor_acts_until_it_leads() -> None:
+def test_who_stands_by_neither_publishes_nor_acts_until_it_leads(
+    watch: PriceWatch, rung: list[Bells]
+) -> None:
     position = hold()
-    first = leading()
-    second = PriceWatch(Membership("second"))
+    second = PriceWatch(Membership("second"), rung.append)
     second.membership.look(hears_marks=True)
     price = Decimal(position.plan["levels"][0]["price"])
-    batch = [MarkPrice(BTC, price, now())]
-    assert second.begin(now()) == Bells()
-    assert second.on_marks(batch, now(), is_streamed=True) == Bells()
-    assert second.once_a_second(now() + timedelta(hours=1)) == Bells()
+    second.begin(now())
+    second.on_marks([MarkPrice(BTC, price, now())], now(), is_streamed=True)
+    second.once_a_second(now() + timedelta(hours=1))
+    assert rung == []
     assert MarkBoard(connected()).read([BTC])[BTC].mark_price != price
     assert fresh(position).reduction == {}
-    first.membership.leave()
+    watch.membership.leave()
     second.membership.look(hears_marks=True)
-    assert second.go_on(now()).positions == [position.pk]
+    second.go_on(now())
+    assert [bells.positions for bells in rung] == [[position.pk]]
     assert fresh(position).reduction["reason"] == "TAKE_PROFIT_1"
 
 
-def test_marks_that_a_pause_left_in_the_socket_are_not_followed(moments: list[float]) -> None:
+def test_marks_that_a_pause_left_in_the_socket_are_not_followed(
+    moments: list[float], watch: PriceWatch, rung: list[Bells]
+) -> None:
     position = hold()
-    watch = leading()
     price = Decimal(position.plan["levels"][0]["price"])
     at = now()
     watch.on_marks([MarkPrice(BTC, Decimal(100_000), at)], at, is_streamed=True)
     moments[0] += 45
     late = at + timedelta(seconds=1)
-    assert watch.on_marks([MarkPrice(BTC, price, late)], late, is_streamed=True) == Bells()
+    watch.on_marks([MarkPrice(BTC, price, late)], late, is_streamed=True)
     assert fresh(position).reduction == {}
+    assert not any(rung)
     moments[0] += 1
     in_time = at + timedelta(seconds=46)
-    assert watch.on_marks([MarkPrice(BTC, price, in_time)], in_time, is_streamed=True).positions
+    watch.on_marks([MarkPrice(BTC, price, in_time)], in_time, is_streamed=True)
+    assert fresh(position).reduction["reason"] == "TAKE_PROFIT_1"
 
 
-def test_marks_that_stay_late_are_followed_after_ten_seconds(moments: list[float]) -> None:
-    watch = leading()
+def test_marks_that_stay_late_are_followed_after_ten_seconds(moments: list[float], watch: PriceWatch) -> None:
     at = now()
     watch.on_marks([MarkPrice(BTC, Decimal(100_000), at)], at, is_streamed=True)
     moments[0] += 60  # the exchange's clock was put back by a minute

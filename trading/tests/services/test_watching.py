@@ -21,9 +21,11 @@ from trading.domain.exits import MarkSpan
 from trading.domain.states import CloseReason, OrderPurpose, OrderStatus, PositionStatus, Protection
 from trading.models import Order, Position
 from trading.services import levels, watching
+from trading.services import watcher as watcher_memory
 from trading.services.bells import Bells
 from trading.services.plans import plan_of
-from trading.services.watching import Watcher, evaluate
+from trading.services.watcher import Watcher
+from trading.services.watching import evaluate
 from trading.tests.services.holding import (
     MARK,
     answer,
@@ -447,7 +449,7 @@ def test_a_standby_forgets_what_is_long_the_leaders(
     standby = Watcher()
     standby.load()
     standby.see({BTC: level(position, 1)})
-    monkeypatch.setattr(watching, "monotonic", lambda: time.monotonic() + 6)
+    monkeypatch.setattr(watcher_memory, "monotonic", lambda: time.monotonic() + 6)
     standby.forget_old()
     assert standby.act(now()) == Bells()
     assert fresh(position).reduction == {}

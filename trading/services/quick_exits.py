@@ -1,0 +1,91 @@
+"""The first order of an exit, committed with the intent itself, so that it leaves one hop after the mark.
+
+The careful way (`closing`) reads the exchange's position first, a request that costs more than the order.
+Here the account's stream is that reading: while it is proven alive and nobody else holds a share of the
+symbol, our fills are what is open there. Whatever stands in the way (a stream that is away, a stranger,
+another exit, an attempt that failed, spot coins locked by their stop) is left to `closing`, as is every
+further attempt.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from decimal import Decimal
+
+import structlog
+
+from exchange.port import Market
+from trading.domain.states import OPEN, OrderPurpose
+from trading.models import Order, Position
+from trading.services.bells import Bells
+from trading.services.closing import LONGEST_RETRY
+from trading.services.many_rows import insert_rows
+from trading.services.orders import new_exit
+from trading.services.plans import instrument_of
+
+log = structlog.get_logger(__name__)
+
+
+def order_at_once(positions: Sequence[Position], now: datetime) -> Bells:
+    """Insert the exits of locked rows that want one, and say when to look again; rings all that changed.
+
+    The rows in memory are the caller's to write. The market table must be warm.
+    """
+    clear = [one for one in positions if one.is_closing and _is_told_by_its_stream(one, now)]
+    earlier = _earlier_exits(clear)
+    ordered = [_exit(one, len(earlier[one.pk]) + 1, now) for one in clear if _are_done(earlier[one.pk])]
+    orders = [order for order in ordered if order is not None]
+    insert_rows(Order, orders, known_by="client_order_id")
+    sent = {order.position_id for order in orders}
+    for position in positions:
+        if position.pk in sent:
+            position.check_at = now + LONGEST_RETRY
+    for order in orders:
+        log.info(
+            "exit_ordered",
+            client_order_id=order.client_order_id,
+            reason=order.reason,
+            quantity=str(order.quantity),
+        )
+    return Bells(
+        exits=[order.pk for order in orders],
+        positions=[position.pk for position in positions if position.pk not in sent],
+    )
+
+
+def _is_told_by_its_stream(position: Position, now: datetime) -> bool:
+    if position.market != Market.FUTURES or position.is_foreign or position.foreign_quantity:
+        return False
+    return position.account.is_heard(now)
+
+
+def _earlier_exits(positions: Iterable[Position]) -> dict[int, list[Order]]:
+    """The exits that each position had, as far as it matters how they ended."""
+    found: dict[int, list[Order]] = defaultdict(list)
+    exits = Order.objects.filter(position__in=[one.pk for one in positions], purpose=OrderPurpose.EXIT)
+    for order in exits.only("position", "status", "fills_complete", "filled_quantity"):
+        assert order.position_id is not None  # noqa: S101 -- asked for by position
+        found[order.position_id].append(order)
+    return found
+
+
+def _are_done(earlier: Sequence[Order]) -> bool:
+    """Whether every exit before has ended with executions that are all rows: none alive, none failed."""
+    return all(one.status not in OPEN and one.fills_complete and one.filled_quantity for one in earlier)
+
+
+def _exit(position: Position, attempt: int, now: datetime) -> Order | None:
+    """The exit of what is wanted, within what one order may hold."""
+    is_whole = bool(position.closing_for)
+    wanted = position.quantity if is_whole else Decimal(position.reduction["quantity"])
+    instrument = instrument_of(position)
+    if instrument is None:
+        return None
+    quantity = min(wanted, position.quantity)
+    if instrument.max_market_quantity:
+        quantity = min(quantity, instrument.max_market_quantity)
+    if quantity <= 0:
+        return None
+    legs = () if is_whole else position.reduction["legs"]
+    reason = position.exit_reason
+    return new_exit(position, quantity=quantity, reason=reason, legs=legs, attempt=attempt, now=now)
