@@ -20,6 +20,8 @@ PLAN = (
     (POSTGRES, ("fan_out", "curve", "per_account", "after_ready", "unclear", "memory")),
     (SQLITE, ("fan_out",)),
     (POSTGRES, ("choosing",)),
+    (POSTGRES, ("exits",)),
+    (POSTGRES, ("flatten",)),
     (SQLITE, ("gate",)),
     (SQLITE, ("admin",)),
     (POSTGRES, ("admin",)),

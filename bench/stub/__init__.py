@@ -8,5 +8,7 @@ keeps no account. Every answer of the exchange's own paths comes after the laten
 answered FILLED, as ``newOrderRespType=RESULT`` does: quantities and no price, which since 2026 only the
 executions tell. They can be read at once; with `told`, whoever listens to the account hears of them with the
 answer. `unclear` is the share of the first placements, in percent, whose answer is lost: every other one of
-those was taken. `GET /bench/counts` tells what came since, and the stub's own CPU.
+those was taken. `held` is what every account is long of until it sells.
+
+`POST /bench/mark?symbol=BTCUSDT&price=1` moves a mark and tells it at once. `GET /bench/counts` tells what came since, and the stub's own CPU.
 """

@@ -37,6 +37,13 @@ CONDITIONAL = (
     b'"positionSide":"BOTH","quantity":"%b","algoStatus":"NEW","triggerPrice":"%b","reduceOnly":%b,'
     b'"closePosition":%b,"createTime":%d,"updateTime":%d}'
 )
+HELD = (
+    b'[{"symbol":"BTCUSDT","positionSide":"BOTH","positionAmt":"%b","entryPrice":"%b","breakEvenPrice":"0",'
+    b'"markPrice":"%b","unRealizedProfit":"0","liquidationPrice":"0","isolatedMargin":"320","notional":"950",'
+    b'"marginAsset":"USDT","isolatedWallet":"320","initialMargin":"320","maintMargin":"4",'
+    b'"positionInitialMargin":"320","openOrderInitialMargin":"0","adl":1,"bidNotional":"0","askNotional":"0",'
+    b'"updateTime":1700000000000}]'
+)
 UNCLEAR = b'{"code":-1007,"msg":"Timeout waiting for response from backend server."}'
 NOT_THERE = b'{"code":-2013,"msg":"Order does not exist."}'
 
@@ -104,9 +111,20 @@ class Book:
         self.clear(is_filling=False)
 
     def clear(
-        self, *, is_filling: bool, is_told: bool = True, unclear_percent: int = 0, unclear_first: int = 0
+        self,
+        *,
+        is_filling: bool,
+        is_told: bool = True,
+        unclear_percent: int = 0,
+        unclear_first: int = 0,
+        held: bytes = b"",
     ) -> None:
-        """Start a round; answers are lost among its first placements only, when told among how many."""
+        """Start a round; answers are lost among its first placements only, when told among how many.
+
+        `held` is the quantity of BTCUSDT that every account is long of, until it sells it reduce-only.
+        """
+        self.held = held
+        self._sold: set[bytes] = set()
         self._is_filling = is_filling
         self.is_told = is_filling and is_told
         self._unclear_every = 100 // unclear_percent if unclear_percent else 0
@@ -120,8 +138,16 @@ class Book:
         self._orders: list[Order] = []
         self._by_client_id: dict[bytes, Order | None] = {}
 
-    def place(self, body: bytes) -> tuple[Order | None, bool]:
+    def held_by(self, words: Words) -> bytes:
+        """What an account is long of: all that the round gave it, or nothing once it sold."""
+        if not self.held or words[b"key"] in self._sold:
+            return b"[]"
+        return HELD % (self.held, LAST_PRICE, LAST_PRICE)
+
+    def place(self, body: bytes, key: bytes = b"") -> tuple[Order | None, bool]:
         """Take an ordinary order; the order unless it was not taken, and whether its answer arrives."""
+        if self.held and b"reduceOnly=true" in body:
+            self._sold.add(key)
         client_id, kind = _read(body)
         now_ms = self._count()
         is_answered = True

@@ -44,6 +44,8 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, _error: Exception | None) -> None:
         """Nobody is left to answer."""
         self._transport = None
+        if self._tell_marks in self._exchange.mark_listeners:
+            self._exchange.mark_listeners.remove(self._tell_marks)
         if self._listens_to:
             self._exchange.listeners.pop(self._listens_to, None)
 
@@ -69,7 +71,7 @@ class Connection(asyncio.Protocol):
 
     def _place(self, data: bytes, body: bytes) -> None:
         exchange = self._exchange
-        (status, answered), order = exchange.place(body)
+        (status, answered), order = exchange.place(body, _key(data) if exchange.book.held else b"")
         if order is not None and exchange.listeners and exchange.book.is_told:
             self._tell(order.event(), _key(data))
         self._outbox.send(self._write, _wire(status, answered))
@@ -84,7 +86,7 @@ class Connection(asyncio.Protocol):
         if path == b"/fapi/v1/listenKey" and method == b"POST":
             status, answered = 200, b'{"listenKey":"%b"}' % _key(head)
         else:
-            unquoted = {name: unquote_to_bytes(value) for name, value in words.items()}
+            unquoted = {name: unquote_to_bytes(value) for name, value in words.items()} | {b"key": _key(head)}
             status, answered = self._exchange.answer(method, path, unquoted)
         wire = _wire(status, answered)
         if path.startswith(b"/bench/"):
@@ -125,13 +127,17 @@ class Connection(asyncio.Protocol):
                 if self._transport is not None:
                     self._transport.close()
             elif opcode == TEXT and b"markPrice@arr" in payload:
+                self._exchange.mark_listeners.append(self._tell_marks)
                 self._send_marks()
         return data
+
+    def _tell_marks(self) -> None:
+        self._write(frame(self._exchange.tables.mark_events(), TEXT))
 
     def _send_marks(self) -> None:
         if self._transport is None or self._transport.is_closing():
             return
-        self._write(frame(self._exchange.tables.mark_events(), TEXT))
+        self._tell_marks()
         asyncio.get_running_loop().call_later(MARKS_EVERY_SECONDS, self._send_marks)
 
 

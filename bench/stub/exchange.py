@@ -1,7 +1,9 @@
 """The stub's answers, by method and path."""
 
 import json
+import time
 from collections.abc import Callable
+from decimal import Decimal
 
 from bench.stub.book import UNCLEAR, Book, Order, Words
 from bench.stub.tables import Tables, wall_ms
@@ -31,6 +33,8 @@ class Exchange:
         self.book = Book()
         self.tables = Tables()
         self.listeners: dict[bytes, Callable[[bytes], None]] = {}
+        self.mark_listeners: list[Callable[[], None]] = []
+        self._marked_ms = 0.0
         self._routes: dict[tuple[bytes, bytes], Callable[[Words], Answer]] = {
             (b"POST", b"/fapi/v1/algoOrder"): lambda words: (200, self.book.place_conditional(words)),
             (b"GET", b"/fapi/v1/order"): self.book.look_up,
@@ -38,7 +42,7 @@ class Exchange:
             (b"GET", b"/fapi/v1/openOrders"): _nothing,
             (b"GET", b"/fapi/v1/openAlgoOrders"): _nothing,
             (b"GET", b"/fapi/v1/userTrades"): lambda words: (200, self.book.executions(words)),
-            (b"GET", b"/fapi/v3/positionRisk"): _nothing,
+            (b"GET", b"/fapi/v3/positionRisk"): lambda words: (200, self.book.held_by(words)),
             (b"GET", b"/fapi/v3/account"): lambda _: (200, BALANCE),
             (b"PUT", b"/fapi/v1/listenKey"): lambda _: (200, b"{}"),
             (b"GET", b"/fapi/v1/time"): _time,
@@ -53,11 +57,12 @@ class Exchange:
             (b"GET", b"/fapi/v1/klines"): self._candles,
             (b"GET", b"/bench/counts"): lambda _: (200, self._counts()),
             (b"POST", b"/bench/reset"): self._reset,
+            (b"POST", b"/bench/mark"): self._mark,
         }
 
-    def place(self, body: bytes) -> tuple[Answer, Order | None]:
-        """The answer to a placement, and the order when it was taken."""
-        order, is_answered = self.book.place(body)
+    def place(self, body: bytes, key: bytes = b"") -> tuple[Answer, Order | None]:
+        """The answer to a placement, and the order when it was taken; `key` tells whose where it matters."""
+        order, is_answered = self.book.place(body, key)
         answer = (200, order.answer()) if order is not None and is_answered else (408, UNCLEAR)
         return answer, order
 
@@ -71,7 +76,8 @@ class Exchange:
         return 200, self.tables.candles(symbol, interval, int(words.get(b"limit", b"500")))
 
     def _counts(self) -> bytes:
-        return json.dumps({**self.book.counts(), "listeners": len(self.listeners)}).encode()
+        told = {"listeners": len(self.listeners), "marked_ms": self._marked_ms}
+        return json.dumps(self.book.counts() | told).encode()
 
     def _reset(self, words: Words) -> Answer:
         self.book.clear(
@@ -79,7 +85,16 @@ class Exchange:
             is_told=words.get(b"told") == b"1",
             unclear_percent=int(words.get(b"unclear", b"0")),
             unclear_first=int(words.get(b"first", b"0")),
+            held=words.get(b"held", b""),
         )
+        return 200, b"{}"
+
+    def _mark(self, words: Words) -> Answer:
+        """Move a mark and tell it at once, as the exchange would in its next second."""
+        self.tables.set_price(words[b"symbol"].decode(), Decimal(words[b"price"].decode()))
+        self._marked_ms = time.time() * 1000
+        for tell in list(self.mark_listeners):
+            tell()
         return 200, b"{}"
 
 

@@ -27,6 +27,10 @@ class Tables:
         self.spot = _spot_table(table["spot"])
         self.brackets = _brackets(table["usdm"])
 
+    def set_price(self, symbol: str, price: Decimal) -> None:
+        """Move the price of a perpetual, until it is moved again."""
+        self._prices[symbol] = price
+
     def marks(self) -> bytes:
         """The premium index of every perpetual."""
         now_ms = wall_ms()

@@ -22,9 +22,10 @@ from exchange.port import Market, PositionReport
 from trading.domain.states import AT_EXCHANGE, OPEN, CloseReason, HaltLevel, OrderPurpose, PositionStatus
 from trading.models import Halt, Order, Position
 from trading.models.operations import HaltScope
-from trading.services import halts, intents, pictures
+from trading.services import halts, pictures
 from trading.services.bells import Bells
 from trading.services.halts import LEVELS, Reach
+from trading.services.quick_exits import close_many
 
 log = structlog.get_logger(__name__)
 
@@ -70,10 +71,9 @@ def carry_out(halt: Halt, now: datetime) -> Bells:
     if LEVELS.index(HaltLevel(halt.level)) >= LEVELS.index(HaltLevel.CANCEL_ORDERS):
         bells.cancel.extend(_cancellable(halt).values_list("pk", flat=True))
     if halt.level == HaltLevel.FLATTEN:
-        # Only the intents are written here: a web process that holds no keys must be able to flatten.
-        for pk in open_positions(halt).values_list("pk", flat=True):
-            intents.intend_close(pk, reason=CloseReason.FLATTEN, now=now)
-            bells.positions.append(pk)
+        # Only rows are written here: a web process that holds no keys must be able to flatten.
+        held = list(open_positions(halt).order_by("pk").values_list("pk", flat=True))
+        bells.add(close_many(held, CloseReason.FLATTEN, now))
     return bells
 
 

@@ -153,6 +153,11 @@ def instruments(market: Market) -> Mapping[str, Instrument]:
     return _listing(market).current().instruments
 
 
+def known_instruments(market: Market) -> Mapping[str, Instrument]:
+    """The instruments as this process read them last, none where it never did; nothing is asked."""
+    return _listing(market).instruments
+
+
 def symbol_table() -> SymbolTable:
     """How symbols may be spelt and which are twins. Raises ReadFailed when a market was never read."""
     return _table(*(_listing(market).current().version for market in Market))

@@ -13,9 +13,10 @@ from alerts.models import Severity
 from alerts.services import clear_alert, raise_alert
 from exchange import heartbeat
 from exchange.marks import MarkBoard, age_seconds
-from exchange.port import MarkPrice
+from exchange.port import Market, MarkPrice
 from trading.services import watching
 from trading.services.bells import Bells
+from trading.services.fills import warm_market_table
 from trading.services.valkey import keep, valkey
 from trading.services.watch_check import DIGEST_KEPT_SECONDS, DIGEST_KEY
 from trading.services.watcher import Watcher
@@ -80,6 +81,7 @@ class PriceWatch:
         """Load and act on what the marks on the board have crossed already; the rest follows in slices."""
         fresh = [mark for mark in self._board.read().values() if self._is_fresh(mark, now)]
         self._begin(fresh, now)
+        warm_market_table(Market.FUTURES)
 
     def go_on(self, now: datetime) -> None:
         """Between marks: the next slice of rows when it is due, and what moved since the last look."""

@@ -13,23 +13,52 @@ from datetime import datetime
 from decimal import Decimal
 
 import structlog
+from django.db import transaction
 
 from exchange.port import Market
-from trading.domain.states import OPEN, OrderPurpose
+from trading.domain.states import OPEN, CloseReason, OrderPurpose
 from trading.models import Order, Position
+from trading.services import market
 from trading.services.bells import Bells
 from trading.services.closing import LONGEST_RETRY
+from trading.services.intents import want
 from trading.services.many_rows import insert_rows
 from trading.services.orders import new_exit
-from trading.services.plans import instrument_of
+from trading.services.position_changes import PositionChanges
+from trading.services.position_rows import lock_many
 
 log = structlog.get_logger(__name__)
+
+
+CHUNK = 100
+
+
+def close_many(position_ids: Sequence[int], reason: CloseReason, now: datetime) -> Bells:
+    """Want many positions closed, whole, and order what can be ordered at once; rings all of them.
+
+    Nothing but rows: a web process that holds no keys may ask for it.
+    """
+    bells = Bells()
+    for start in range(0, len(position_ids), CHUNK):
+        asked = position_ids[start : start + CHUNK]
+        with transaction.atomic():
+            changes = PositionChanges()
+            for position in lock_many(asked):
+                event = want(position, reason, now)
+                changes.take(position, None if event is None else [event])
+            ordered = order_at_once(changes.positions, now)
+            changes.write()
+        changed = {position.pk for position in changes.positions}
+        ordered.positions += [pk for pk in asked if pk not in changed]
+        bells.exits += ordered.exits
+        bells.positions += ordered.positions
+    return bells
 
 
 def order_at_once(positions: Sequence[Position], now: datetime) -> Bells:
     """Insert the exits of locked rows that want one, and say when to look again; rings all that changed.
 
-    The rows in memory are the caller's to write. The market table must be warm.
+    The rows in memory are the caller's to write. Nothing is asked of the exchange.
     """
     clear = [one for one in positions if one.is_closing and _is_told_by_its_stream(one, now)]
     earlier = _earlier_exits(clear)
@@ -75,14 +104,12 @@ def _are_done(earlier: Sequence[Order]) -> bool:
 
 
 def _exit(position: Position, attempt: int, now: datetime) -> Order | None:
-    """The exit of what is wanted, within what one order may hold."""
+    """The exit of what is wanted, within what one order may hold where that is known."""
     is_whole = bool(position.closing_for)
     wanted = position.quantity if is_whole else Decimal(position.reduction["quantity"])
-    instrument = instrument_of(position)
-    if instrument is None:
-        return None
     quantity = min(wanted, position.quantity)
-    if instrument.max_market_quantity:
+    instrument = market.known_instruments(Market.FUTURES).get(position.symbol)
+    if instrument is not None and instrument.max_market_quantity:
         quantity = min(quantity, instrument.max_market_quantity)
     if quantity <= 0:
         return None

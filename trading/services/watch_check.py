@@ -46,7 +46,7 @@ def check(now: datetime) -> Bells:
 
 def compare(now: datetime) -> list[str]:
     """The symbols and sides that differed in this check and in the last, told as one alarm."""
-    watched, read_at = _told()
+    told, read_at = watched()
     wall = timezone.now()
     if read_at is None or wall - read_at > OLDEST_DIGEST:
         text = "No watcher has told for ten seconds what it watches"
@@ -54,16 +54,14 @@ def compare(now: datetime) -> list[str]:
         return []
     clear_alert(BEHIND_CAUSE, now)
     rows = _of_rows()
-    differing = sorted(key for key in rows.keys() | watched.keys() if rows.get(key) != watched.get(key))
+    differing = sorted(key for key in rows.keys() | told.keys() if rows.get(key) != told.get(key))
     before = json.loads(recall(DIFFERED_KEY) or b"[]")
     keep(DIFFERED_KEY, json.dumps(differing), DIFFERED_KEPT_SECONDS)
     lasting = [key for key in differing if key in before]
     if not lasting:
         clear_alert(DIFFERS_CAUSE, now)
         return []
-    named = ", ".join(
-        f"{key}: {_count(watched, key)} watched, {_count(rows, key)} open" for key in lasting[:5]
-    )
+    named = ", ".join(f"{key}: {_count(told, key)} watched, {_count(rows, key)} open" for key in lasting[:5])
     text = f"What is watched differs from the rows for {len(lasting)} symbols and sides: {named}"
     raise_alert(DIFFERS_CAUSE, Severity.CRITICAL, "WATCHER_DIFFERS", text[:500], now=now)
     return lasting
@@ -91,7 +89,7 @@ def fresh_marks(now: datetime) -> dict[str, Decimal]:
     return {mark.symbol: mark.mark_price for mark in marks if abs(age_seconds(mark, now)) <= limit}
 
 
-def _told() -> tuple[Sums, datetime | None]:
+def watched() -> tuple[Sums, datetime | None]:
     """What the leading watcher last told, and up to when it had read the rows."""
     kept = recall(DIGEST_KEY)
     if kept is None:

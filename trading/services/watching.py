@@ -7,14 +7,11 @@
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 
 from django.db import transaction
 from django.db.models import Q
-from django.utils import timezone
 
-from exchange.port import Market
 from trading.domain import exits
 from trading.domain.exit_plan import ExitPlan
 from trading.domain.exits import ExitAction, MarkSpan
@@ -23,14 +20,10 @@ from trading.models import Order, Position, PositionEvent
 from trading.services import plans
 from trading.services.bells import Bells
 from trading.services.crossing import follow_cross, resting_stops
-from trading.services.fills import warm_market_table
 from trading.services.intents import STOP_RULES, already_wanted, want
-from trading.services.many_rows import change_rows, insert_rows
+from trading.services.position_changes import PositionChanges
 from trading.services.position_rows import lock_many, step
 from trading.services.quick_exits import order_at_once
-
-WRITTEN = ("plan", "stop_price", "closing_for", "reduction", "crossed_at", "check_at")
-"""What following a plan may change of a position."""
 
 Hold = Callable[[], bool]
 
@@ -44,44 +37,22 @@ def nobody_else() -> bool:
     return True
 
 
-@dataclass(slots=True)
-class _Chunk:
-    """Locked positions, the stops that rest for them, and what following their plans has come to."""
-
-    stops: Mapping[int, Sequence[Order]]
-    changed: list[Position] = field(default_factory=list)
-    steps: list[PositionEvent] = field(default_factory=list)
-
-    def take(self, position: Position, steps: Sequence[PositionEvent] | None) -> None:
-        """Keep what changed; None is nothing."""
-        if steps is not None:
-            self.changed.append(position)
-            self.steps += steps
-
-    def write(self) -> None:
-        """Write positions and timelines."""
-        columns = [(one.pk, *(getattr(one, name) for name in WRITTEN)) for one in self.changed]
-        change_rows(Position, WRITTEN, columns, same={"updated_at": timezone.now()})
-        insert_rows(PositionEvent, self.steps)
-
-
 def evaluate(spans: Mapping[int, MarkSpan], now: datetime, hold: Hold = nobody_else) -> Bells:
     """Follow the plan of each position through the marks it saw, in one transaction; what changed is rung.
 
     Raises `NotLeading`, with nothing written, when `hold` says so inside it.
     """
-    warm_market_table(Market.FUTURES)
     with transaction.atomic():
         if not hold():
             raise NotLeading
         locked = lock_many(spans)
-        chunk = _Chunk(resting_stops(locked))
+        stops, changes = resting_stops(locked), PositionChanges()
         for position in locked:
-            chunk.take(position, _follow_plan(position, spans[position.pk], chunk.stops, now))
-        if not chunk.changed:
+            changes.take(position, _follow_plan(position, spans[position.pk], stops, now))
+        if not changes.positions:
             return Bells()
-        bells = order_at_once(chunk.changed, now)
-        chunk.write()
+        bells = order_at_once(changes.positions, now)
+        changes.write()
     return bells
 
 
@@ -96,11 +67,11 @@ def attend(position_ids: Sequence[int], now: datetime) -> Bells:
         return Bells()
     with transaction.atomic():
         locked = lock_many(waiting)
-        chunk = _Chunk(resting_stops(locked))
+        stops, changes = resting_stops(locked), PositionChanges()
         for position in locked:
             plan = plans.plan_of(position)
-            chunk.take(position, None if plan is None else _attend(position, plan, chunk.stops, now))
-        chunk.write()
+            changes.take(position, None if plan is None else _attend(position, plan, stops, now))
+        changes.write()
     return Bells()
 
 

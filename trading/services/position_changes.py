@@ -1,0 +1,32 @@
+"""What one transaction changes of many positions, kept in memory and written in two statements."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from django.utils import timezone
+
+from trading.models import Position, PositionEvent
+from trading.services.many_rows import change_rows, insert_rows
+
+COLUMNS = ("plan", "stop_price", "closing_for", "reduction", "crossed_at", "check_at")
+"""What following a plan or wanting an exit may change."""
+
+
+@dataclass(slots=True)
+class PositionChanges:
+    """Locked positions that changed in memory, and the steps of their timelines."""
+
+    positions: list[Position] = field(default_factory=list)
+    steps: list[PositionEvent] = field(default_factory=list)
+
+    def take(self, position: Position, steps: Sequence[PositionEvent] | None) -> None:
+        """Keep a position that changed; None is nothing."""
+        if steps is not None:
+            self.positions.append(position)
+            self.steps += steps
+
+    def write(self) -> None:
+        """Write positions and timelines."""
+        rows = [(one.pk, *(getattr(one, name) for name in COLUMNS)) for one in self.positions]
+        change_rows(Position, COLUMNS, rows, same={"updated_at": timezone.now()})
+        insert_rows(PositionEvent, self.steps)
