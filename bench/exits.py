@@ -115,6 +115,7 @@ def _wait_watched(count: int) -> None:
 
 
 def refuse_faults(placed: int, wanted: int) -> None:
+    """Raise unless each exit came once."""
     if placed != wanted:
         raise RuntimeError(f"{placed} orders came for {wanted} exits")
 

@@ -1,4 +1,4 @@
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,7 @@ from redis import Redis
 from accounts.services.gateways import close_gateways
 from tests.processes import PaperExchange, Valkey
 from tests.running_desk import Desk
-from tests.trading_desk import WEATHER, TradingDesk
+from tests.trading_desk import ONE_OF_EACH, WEATHER, TradingDesk
 
 WEIGHT_LIMIT = "6000"
 """A minute of tests is a day of trading: the budget is there, and wide enough to read all in one tick."""
@@ -63,11 +63,11 @@ def open_desk(
 
     opened: list[TradingDesk] = []
 
-    def open_with(accounts: int, **settings: str) -> TradingDesk:
+    def open_with(accounts: int, copies: Mapping[str, int] = ONE_OF_EACH, **settings: str) -> TradingDesk:
         exchange.start()
         told = {"GATE_OFF": WEATHER, "WEIGHT_LIMIT_PER_MINUTE": WEIGHT_LIMIT, **settings}
         desk = Desk(place, valkey, exchange, **told)
-        opened.append(TradingDesk(desk, exchange, accounts))
+        opened.append(TradingDesk(desk, exchange, accounts, copies))
         opened[0].start()
         return opened[0]
 

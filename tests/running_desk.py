@@ -65,6 +65,11 @@ class Desk:
         self._commands = dict(parse_procfile((ROOT / "Procfile").read_text(encoding="utf-8")).processes)
         self._processes: dict[str, Process] = {}
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """What every program of the desk is told."""
+        return dict(self._env)
+
     def start(self, *names: str) -> None:
         """Start these programs; wait until the workers, beat and watcher among them say that they live."""
         if "beat" in names:

@@ -26,7 +26,7 @@ from trading.services.decisions import settle
 from trading.services.plans import plan_of
 from trading.services.selection import request
 from trading.services.signals import SignalRefused
-from trading.services.watching import Watcher
+from trading.services.watcher import Watcher
 from trading.tests.services.holding import (
     answer,
     fresh,

@@ -10,5 +10,6 @@ executions tell. They can be read at once; with `told`, whoever listens to the a
 answer. `unclear` is the share of the first placements, in percent, whose answer is lost: every other one of
 those was taken. `held` is what every account is long of until it sells.
 
-`POST /bench/mark?symbol=BTCUSDT&price=1` moves a mark and tells it at once. `GET /bench/counts` tells what came since, and the stub's own CPU.
+`POST /bench/mark?symbol=BTCUSDT&price=1` moves a mark and tells it at once. `GET /bench/counts` tells what
+came since, and the stub's own CPU.
 """

@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any
 
-from django.db.models import F, Q, QuerySet
-from django.db.models.functions import Coalesce
+import orjson
+from django.db.models import F, Q, QuerySet, TextField
+from django.db.models.functions import Cast, Coalesce
 
 from exchange.marks import EPOCH
 from trading.domain import exit_plan, exits
@@ -16,6 +16,7 @@ from trading.models import Position
 
 ZERO = Decimal(0)
 MICROSECOND = timedelta(microseconds=1)
+NOTHING = "{}"
 
 WATCHED = Q(status=PositionStatus.OPEN, closing_for="", stop_price__isnull=False)
 """What a watcher has in its book; all else is closed, is being closed, or has no plan yet."""
@@ -30,11 +31,12 @@ _COLUMNS = (
     "updated_at",
     "status",
     "closing_for",
-    "plan",
+    Cast("plan", TextField()),
     "quantity",
-    "reduction",
+    Cast("reduction", TextField()),
     "realized_profit",
 )
+"""JSON as text: what takes it apart here is three times as fast as the field's own way."""
 
 Levels = dict[int, Watched | None]
 
@@ -89,14 +91,14 @@ def _watched(
     updated_at: datetime,
     status: str,
     closing_for: str,
-    plan_row: Mapping[str, Any],
+    plan_text: str,
     quantity: Decimal,
-    reduction: Mapping[str, Any],
+    reduction_text: str,
     realized: Decimal,
 ) -> Watched | None:
-    if status != PositionStatus.OPEN or closing_for or not plan_row:
+    if status != PositionStatus.OPEN or closing_for or plan_text == NOTHING:
         return None
-    plan = exit_plan.from_json(plan_row)
-    wanted = Decimal(reduction["quantity"]) if reduction else ZERO
+    plan = exit_plan.from_json(orjson.loads(plan_text))
+    wanted = ZERO if reduction_text == NOTHING else Decimal(orjson.loads(reduction_text)["quantity"])
     prices = exits.watch_prices(plan, open_quantity=quantity - wanted, realized=realized)
     return Watched(pk, symbol, is_long, prices, version_at(updated_at))

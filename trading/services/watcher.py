@@ -173,6 +173,15 @@ class Watcher:
         for start in range(0, len(crossed), CHUNK):
             yield self._act(crossed[start : start + CHUNK], now)
 
+    @property
+    def crossed(self) -> frozenset[int]:
+        """The positions whose crossed levels wait to be written."""
+        return frozenset(self._crossed)
+
+    def forget_all(self) -> None:
+        """Keep nothing of what was crossed."""
+        self._crossed.clear()
+
     def forget_old(self) -> None:
         """For one who stands by: what was crossed longer ago than a take-over lasts is the leader's."""
         oldest = monotonic() - KEPT_SECONDS
