@@ -89,7 +89,7 @@ def _position(owner: Account, symbol: str, chance: random.Random, *, is_long: bo
 
 
 def _loaded(symbols: list[str], about: str) -> tuple[Watcher, list[Figure]]:
-    """A watcher with all levels; how long until the stops behind the mark were wanted closed, and until all."""
+    """A watcher with all levels; how long until stops behind the mark were wanted closed, and until all."""
     passed = list(Position.objects.filter(is_long=True).order_by("stop_price")[:BEHIND])
     for one in passed:
         one.stop_price = MARK + 1

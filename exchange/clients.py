@@ -10,7 +10,7 @@ import logging
 import re
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -347,6 +347,11 @@ class VenueConnection:
     def is_listed(self, symbol: str) -> bool:
         """Whether a unified symbol is in the market table."""
         return self._template is not None and symbol in self._template.markets
+
+    def venue_symbols(self, symbols: Collection[str]) -> list[str]:
+        """The venue's own names of unified symbols, unlisted ones left out."""
+        listed = {} if self._template is None else self._template.markets
+        return [str(listed[symbol]["id"]) for symbol in sorted(symbols) if symbol in listed]
 
     def _build(self) -> Any:
         template = client_class(self.quirks.ccxt_id, self._client_base)(

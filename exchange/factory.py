@@ -20,7 +20,7 @@ from exchange.quirks import BINANCE, BYBIT, OKX, VENUES, Hosts, Venue
 from exchange.silent_stream import SilentStream
 from exchange.spot_gateway import SpotGateway
 from exchange.stamps import StampedClient
-from exchange.streams import FuturesUserStream, MarkStream, SpotUserStream, UserStream
+from exchange.streams import FuturesUserStream, MarkStream, SpotUserStream, UserStream, Watched, nobody
 
 GATEWAYS: Mapping[Market, type[FuturesGateway] | type[SpotGateway]] = MappingProxyType(
     {Market.FUTURES: FuturesGateway, Market.SPOT: SpotGateway}
@@ -108,9 +108,10 @@ class GatewayFactory:
             account = FuturesGateway(self._connections[market], credentials, now=self._now)
         return CcxtMarketData(self._connections[market], account)
 
-    def mark_stream(self, market: Market) -> MarkStream:
+    def mark_stream(self, market: Market, watched: Watched = nobody) -> MarkStream:
         """The stream of all marks of a market, polling while it is silent."""
-        return MarkStream(self._session.get, self.hosts.mark_streams(market), self.market_data(market))
+        url, polled = self.hosts.mark_streams(market), self.market_data(market)
+        return MarkStream(self._session.get, url, polled, watched=watched)
 
     def user_stream(self, credentials: Credentials, market: Market) -> UserStream:
         """The account's stream on a market; one task and one socket each."""
@@ -203,7 +204,7 @@ class ExperimentalFactory:
         self._refuse_other(market)
         return EXPERIMENTAL_DATA[self.venue.name](self._connection)
 
-    def mark_stream(self, market: Market) -> MarkStream:
+    def mark_stream(self, market: Market, watched: Watched = nobody) -> MarkStream:  # noqa: ARG002 - as asked
         """None: raises `ReadFailed`."""
         raise ReadFailed("NO_STREAM", f"{self.venue.name} has no {market} stream here.")
 

@@ -1,6 +1,6 @@
 """Public data of one market; needs no account, except for margin brackets."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -113,6 +113,10 @@ class CcxtMarketData:
         except Exception as exc:
             raise classify_read(exc) from exc
         return self._connection.symbol_of
+
+    def venue_symbols(self, symbols: Collection[str]) -> list[str]:
+        """The venue's own names of unified symbols, once the market table is loaded."""
+        return self._connection.venue_symbols(symbols)
 
     async def _read(self, call: str, params: Mapping[str, Any], shape: type[Shape]) -> Shape:
         with counted_as(Priority.REPORT):

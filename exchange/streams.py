@@ -10,7 +10,7 @@ import asyncio
 import json
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -46,6 +46,14 @@ MARK_STREAMS = MappingProxyType(
 )
 
 Session = Callable[[], aiohttp.ClientSession]
+Watched = Callable[[], Collection[str]]
+MOST_STREAMS = 200
+"""In one request to subscribe; the venue takes 1,024 on a connection."""
+
+
+def nobody() -> Collection[str]:
+    """No symbol matters more than others."""
+    return ()
 
 
 class StreamLost(Exception):
@@ -128,7 +136,11 @@ class BackOff:
 
 
 class MarkStream:
-    """All marks of a market, batch by batch; polls while the stream is silent, and says so."""
+    """All marks of a market, batch by batch; polls while the stream is silent, and says so.
+
+    One stream tells all marks. Where it connects and stays silent, the next connection asks for the marks of
+    the watched symbols one by one, and the one after that for all again.
+    """
 
     def __init__(
         self,
@@ -139,9 +151,12 @@ class MarkStream:
         stale_after_seconds: float = STALE_AFTER_SECONDS,
         poll_seconds: float = POLL_SECONDS,
         ping_seconds: float = PING_SECONDS,
+        watched: Watched = nobody,
     ) -> None:
-        """`polled` answers while the stream does not."""
+        """`polled` answers while the stream does not; `watched` are the symbols that matter most."""
         path, self._stream = MARK_STREAMS[polled.market]
+        self._watched = watched
+        self._asks_each = False
         self._url = streams_url + path
         self._session = session
         self._polled = polled
@@ -191,8 +206,9 @@ class MarkStream:
 
     async def _read_once(self, back_off: BackOff) -> None:
         symbol_of = await self._polled.symbol_reader()
+        streams = self._streams()
         async with connected(self._session(), self._url, self._ping_seconds, self._saw) as socket:
-            await socket.send({"method": "SUBSCRIBE", "params": [self._stream], "id": 1})
+            await socket.send({"method": "SUBSCRIBE", "params": streams, "id": 1})
             spoken_at = time.monotonic()
             while time.monotonic() - spoken_at < self._silent_after:
                 batch = _marks(await socket.receive(), symbol_of)
@@ -201,6 +217,14 @@ class MarkStream:
                     self._keep(batch)
                     spoken_at = time.monotonic()
         # Retired addresses still connect, answer pings and never say anything.
+        self._asks_each = not self._asks_each
+
+    def _streams(self) -> list[str]:
+        """What to subscribe to: all marks in one stream, or each of the watched."""
+        if not self._asks_each or self._polled.market != Market.FUTURES:
+            return [self._stream]
+        names = self._polled.venue_symbols(self._watched())
+        return [f"{name.lower()}@markPrice@1s" for name in names][:MOST_STREAMS] or [self._stream]
 
     def _keep(self, batch: list[MarkPrice]) -> None:
         if self._batches.full():

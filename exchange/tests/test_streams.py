@@ -581,6 +581,24 @@ async def test_a_line_that_answers_pings_but_says_nothing_is_opened_anew(
     assert (batch[0].mark_price, len(line.opened)) == (Decimal(2), 2)
 
 
+async def test_where_all_marks_stay_silent_the_watched_are_asked_for_one_by_one(
+    venue: RecordedVenue, line: Line, factory: GatewayFactory
+) -> None:
+    venue.answer("GET /fapi/v1/premiumIndex", "", 502)
+    line.scripts = [says(), says(mark_row("2"))]
+    told = {"stale_after_seconds": 0.1, "poll_seconds": 0.1, "ping_seconds": 0.1}
+    polled = factory.market_data(Market.FUTURES)
+    stream = MarkStream(
+        factory._session.get, line.url, polled, watched=lambda: {BTC, "GONE/USDT:USDT"}, **told
+    )
+
+    async with asyncio.timeout(5), aclosing(stream.batches()) as batches:
+        batch = await anext(batches)
+
+    assert (batch[0].symbol, batch[0].mark_price) == (BTC, Decimal(2))
+    assert [message["params"] for message in line.heard] == [["!markPrice@arr@1s"], ["btcusdt@markPrice@1s"]]
+
+
 async def test_a_cut_stream_comes_back_by_itself(line: Line, mark_stream: MarkStream) -> None:
     line.scripts = [says([mark_row("1")], then="close"), says([mark_row("2")])]
 

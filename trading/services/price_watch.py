@@ -73,6 +73,7 @@ class PriceWatch:
         self._started_at = self._refreshed_at = self._sliced_at = monotonic()
         self._marked_at: float | None = None
         self._has_begun = False
+        self._symbols: frozenset[str] = frozenset()
         self._rung: dict[int, float] = {}
         self._is_stale: bool | None = None
 
@@ -145,6 +146,7 @@ class PriceWatch:
     def once_a_second(self, now: datetime) -> None:
         """Say that the watcher lives and how old its marks are; ring what asked to be looked at by now."""
         self._say_alive()
+        self._symbols = self.watcher.symbols()
         if not self.membership.leads:
             self._is_stale = None
             return
@@ -156,6 +158,10 @@ class PriceWatch:
     def marks_age_seconds(self) -> float:
         """How long ago the stream brought marks, or the start where it never did."""
         return monotonic() - (self._marked_at or self._started_at)
+
+    def watched_symbols(self) -> frozenset[str]:
+        """The symbols whose marks matter, as of the last second; from any thread."""
+        return self._symbols
 
     def hears_marks(self) -> bool:
         """Whether the stream brings marks: one that hears leads before one that does not."""

@@ -66,6 +66,10 @@ class Watcher:
         """How many positions are watched."""
         return len(self._book)
 
+    def symbols(self) -> frozenset[str]:
+        """The symbols whose marks are waited for."""
+        return self._book.symbols()
+
     @property
     def read_at(self) -> datetime | None:
         """Everything written before this is watched, or will be once `is_loaded`."""
@@ -82,6 +86,7 @@ class Watcher:
         wall = timezone.now()
         found = levels.levels_of(Q(status=PositionStatus.OPEN))
         self._book = LevelBook(watched for watched in found.values() if watched is not None)
+        self._see_again(found)
         # Only now: a read that failed is made again, from where the last good one began.
         self._read_at, self.is_loaded = wall, True
 
@@ -118,24 +123,17 @@ class Watcher:
         self._read_at = wall
 
     def _take(self, found: Levels) -> None:
-        """Watch rows as they are now; a mark seen since a row was written may have crossed it already."""
-        for position_id, watched in found.items():
-            if watched is None:
-                self._book.remove(position_id)
-            else:
-                self._book.put(watched)
+        """Watch rows as they are now."""
+        self._put(found)
+        for position_id in found:
             self._forget_done(position_id, found)
-        known = {
-            watched.symbol
-            for watched in found.values()
-            if watched is not None and watched.version <= self._marked_at and watched.symbol in self._marks
-        }
-        fresh = self._book.breaches({symbol: self._marks[symbol] for symbol in known})
-        self._note_crossed(
-            breach
-            for breach in fresh
-            if (watched := found.get(breach.position_id)) is not None and watched.version <= self._marked_at
-        )
+        self._see_again(found)
+
+    def _see_again(self, found: Levels) -> None:
+        """Marks seen since rows were written may have crossed them already; one of before never does."""
+        old = {one.position_id: one for one in found.values() if one and one.version <= self._marked_at}
+        marks = {one.symbol: self._marks[one.symbol] for one in old.values() if one.symbol in self._marks}
+        self._note_crossed(breach for breach in self._book.breaches(marks) if breach.position_id in old)
 
     def _forget_done(self, position_id: int, found: Levels) -> None:
         """What was crossed is done when the row asks for nothing at those marks any more."""

@@ -65,7 +65,7 @@ class Inbox:
 
 async def listen_to_marks(watch: PriceWatch, post: Post) -> None:
     """Post every batch of marks of the futures market; what it reads comes before entries and reports."""
-    stream = gateways().factory("binance").mark_stream(Market.FUTURES)
+    stream = gateways().factory("binance").mark_stream(Market.FUTURES, watch.watched_symbols)
     with priority(Priority.PROTECTION):
         async for batch in stream.batches():
             post(_marks_work(watch, batch, is_streamed=not stream.is_stale))

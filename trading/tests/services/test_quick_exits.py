@@ -52,13 +52,14 @@ def stop(position: Position) -> Decimal:
     return position.stop_price
 
 
-def test_a_target_is_ordered_in_the_commit_that_wants_it() -> None:
+def test_a_target_is_ordered_in_the_commit_that_wants_it(exchange: PaperExchange) -> None:
     position = hear(hold())
+    exchange.set_mark("BTCUSDT", str(target(position, 1)))
     bells = evaluate({position.pk: MarkSpan.at(target(position, 1))}, now())
     (order,) = orders_of(position, OrderPurpose.EXIT)
     assert (bells.exits, bells.positions) == ([order.pk], [])
     assert (order.status, order.reason, order.legs, order.attempt) == ("PENDING", "TAKE_PROFIT_1", [1], 1)
-    assert (order.reduce_only, str(order.quantity)) == (True, fresh(position).reduction["quantity"])
+    assert (order.reduce_only, order.quantity) == (True, Decimal(fresh(position).reduction["quantity"]))
     answer(bells)
     after = visit(position)
     assert order.quantity is not None
@@ -97,8 +98,9 @@ def test_beside_a_strangers_share_the_exchange_is_read_first() -> None:
     assert (bells.exits, bells.positions) == ([], [position.pk])
 
 
-def test_while_an_exit_lives_no_second_one_is_ordered() -> None:
+def test_while_an_exit_lives_no_second_one_is_ordered(exchange: PaperExchange) -> None:
     position = hear(hold())
+    exchange.set_mark("BTCUSDT", str(target(position, 2)))
     first = evaluate({position.pk: MarkSpan.at(target(position, 1))}, now())
     second = evaluate({position.pk: MarkSpan.at(target(position, 2))}, now())
     assert (len(first.exits), second.exits, second.positions) == (1, [], [position.pk])
