@@ -22,6 +22,7 @@ PLAN = (
     (POSTGRES, ("choosing",)),
     (POSTGRES, ("exits",)),
     (POSTGRES, ("flatten",)),
+    (POSTGRES, ("protected",)),
     (SQLITE, ("gate",)),
     (SQLITE, ("admin",)),
     (POSTGRES, ("admin",)),

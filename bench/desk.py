@@ -115,11 +115,19 @@ class Desk:
 
     def watch(self, count: int) -> None:
         """Start the watcher; returns when it hears the streams of so many accounts, and their rows say so."""
-        words = [sys.executable, str(ROOT / "manage.py"), "watch_prices"]
-        self._watcher = self._stage.start(words, self._stage.environment(self._most_accounts))
+        self.start_watcher()
         wait_until(
             lambda: self.stub.counts().listeners == count, "not every account is listened to", READY_SECONDS
         )
+        self.wait_heard(count)
+
+    def start_watcher(self) -> None:
+        """Start the watcher."""
+        words = [sys.executable, str(ROOT / "manage.py"), "watch_prices"]
+        self._watcher = self._stage.start(words, self._stage.environment(self._most_accounts))
+
+    def wait_heard(self, count: int) -> None:
+        """Return when the rows of so many accounts say that their streams were proven alive."""
         wait_until(
             lambda: Account.objects.filter(heard_at__isnull=False).count() == count,
             "not every account is heard",

@@ -147,11 +147,11 @@ class Stage:
         self.start([sys.executable, "-m", "bench.stub", str(self.exchange_port), str(latency_ms)], os.environ)
         wait_for_port(self.exchange_port)
 
-    def start_paper_exchange(self, invented_symbols: int = 0) -> None:
+    def start_paper_exchange(self, *more: str, invented_symbols: int = 0) -> None:
         """The paper exchange, as the desk starts it, without a limit of weight; once."""
         if self._is_started(self.exchange_port):
             return
-        words = ["--port", str(self.exchange_port), "--weight-limit", "0", "--seed", "7"]
+        words = ["--port", str(self.exchange_port), "--weight-limit", "0", "--seed", "7", *more]
         words += ["--invent-symbols", str(invented_symbols)] if invented_symbols else []
         self.start([sys.executable, "-m", "paper", *words], os.environ)
         wait_for_port(self.exchange_port)

@@ -1,0 +1,82 @@
+"""From an entry's fill to a stop that was seen at the exchange, through workers and watcher of the desk.
+
+The paper exchange keeps stops and tells of them; it answers at once. The fill's moment is the exchange's own;
+the stop is verified when a row says so.
+"""
+
+import json
+import time
+from collections.abc import Iterator
+from decimal import Decimal
+from http.client import HTTPConnection
+from statistics import quantiles
+
+from accounts.models import Account
+from bench import rows
+from bench.desk import Desk
+from bench.figures import Bound, Figure, middle
+from bench.orders import PRICE, VENUE_SYMBOL
+from bench.stage import Scale, Stage
+from exchange.loop import gc_freeze
+from trading import tasks
+from trading.domain.states import Protection
+from trading.models import Fill, Position
+from trading.services.bells import Bells
+
+SECRET = "bench"  # noqa: S105 -- of an exchange that lives as long as a measurement
+QUEUES = ("orders", "exits", "lookups")
+SINGLES = 60
+WARMING = 5
+BELOW = Decimal("0.999")
+"""The mark is a little under the entries' cap, so that all of them fill."""
+
+LONGEST_SECONDS = 20.0
+LOOK_SECONDS = 0.002
+
+
+def measured(stage: Stage, scale: Scale) -> Iterator[list[Figure]]:
+    """One account after another enters; then its position is left alone."""
+    count = scale.accounts_or(SINGLES) + WARMING
+    stage.start_valkey()
+    stage.start_paper_exchange("--admin-secret", SECRET)
+    _pin(stage.exchange_port)
+    accounts = rows.fit_accounts(count)
+    with Desk(stage, count) as desk:
+        desk.start(workers=1, queues=QUEUES)
+        desk.start_watcher()
+        desk.wait_heard(count)
+        gc_freeze()
+        taken = [_enter(account) for account in accounts][WARMING:]
+    p99 = quantiles(taken, n=100)[98]
+    yield [
+        Figure(f"{stage.database}_fill_to_protection_verified_median", middle(taken), "ms", None, Bound(60)),
+        Figure(f"{stage.database}_fill_to_protection_verified_p99", p99, "ms", None, Bound(250)),
+    ]
+
+
+def _enter(account: Account) -> float:
+    """Milliseconds from the fill to the verified row."""
+    tasks.ring(Bells(entries=rows.committed_entries([account])))
+    end = time.monotonic() + LONGEST_SECONDS
+    verified = Position.objects.filter(account=account, protection=Protection.VERIFIED)
+    while not verified.exists():
+        if time.monotonic() > end:
+            raise TimeoutError(f"no verified stop of {account.name}")
+        time.sleep(LOOK_SECONDS)
+    at = time.time()
+    filled_at = Fill.objects.filter(account=account).earliest("filled_at").filled_at
+    time.sleep(0.1)  # what follows is not the next one's
+    return (at - filled_at.timestamp()) * 1000
+
+
+def _pin(port: int) -> None:
+    """Hold the mark of BTC a little under the entries' cap."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=10)
+    told = json.dumps({"symbol": VENUE_SYMBOL, "price": str(Decimal(PRICE) * BELOW)})
+    headers = {"X-Paper-Secret": SECRET, "Content-Type": "application/json"}
+    connection.request("POST", "/paper/mark", told, headers)
+    answer = connection.getresponse()
+    said = answer.read()
+    connection.close()
+    if answer.status != 200:  # noqa: PLR2004 -- the status is its own name
+        raise RuntimeError(f"the mark could not be held: {said[:200]!r}")
