@@ -23,7 +23,7 @@ from trading.services import watch_check
 
 BURST = 100
 SINGLES = 60
-WATCHED_SECONDS = 20.0
+WATCHED_SECONDS = 40.0
 MARK = Decimal(PRICE)
 STEP = Decimal("0.001")
 """From one target of the staircase to the next."""
@@ -95,6 +95,7 @@ def end(desk: Desk) -> None:
     held = Position.objects.filter(status=PositionStatus.OPEN)
     wait_until(lambda: not held.exists(), "not every position was closed")
     desk.wait_until_idle()
+    _wait_watched(0)
     desk.stub.mark(MARK)
 
 

@@ -33,6 +33,7 @@ OVERLAP = timedelta(seconds=10)
 FIRST_SLICE = 5_000
 SLICE = 1_000
 ROUND_SECONDS = 60.0
+LONGEST_SLICE_SECONDS = 10.0
 KEPT_SECONDS = 5.0
 """Longer than any take-over: what a watcher that stands by saw crossed is its leader's work by then."""
 
@@ -108,8 +109,10 @@ class Watcher:
         self._after = until or 0
 
     def slice_seconds(self) -> float:
-        """How long to wait for the next slice, so that a round takes a minute."""
-        return min(ROUND_SECONDS, ROUND_SECONDS * SLICE / max(1, self.watched)) if self.is_loaded else 0.0
+        """How long to wait for the next slice, so that a round takes a minute at most."""
+        if not self.is_loaded:
+            return 0.0
+        return min(LONGEST_SLICE_SECONDS, ROUND_SECONDS * SLICE / max(1, self.watched))
 
     def refresh(self) -> None:
         """Take over what moved since the last read."""
@@ -169,7 +172,17 @@ class Watcher:
         """As `act`, chunk by chunk: whoever rings each at once lets its exits leave before the next."""
         crossed = sorted(self._crossed)
         for start in range(0, len(crossed), CHUNK):
-            yield self._act(crossed[start : start + CHUNK], now)
+            chunk = crossed[start : start + CHUNK]
+            try:
+                # First the bells: what is read again here is for the next mark.
+                yield watching.evaluate({pk: self._crossed[pk].span for pk in chunk}, now, self._hold)
+                found = levels.levels_of(Q(pk__in=chunk))
+            except (DatabaseError, NotLeading) as error:
+                log.warning("watch_not_written", positions=len(chunk), error=type(error).__name__)
+                continue
+            for position_id in chunk:
+                del self._crossed[position_id]
+            self._put(found)
 
     @property
     def crossed(self) -> frozenset[int]:
@@ -184,19 +197,6 @@ class Watcher:
         """For one who stands by: what was crossed longer ago than a take-over lasts is the leader's."""
         oldest = monotonic() - KEPT_SECONDS
         self._crossed = {pk: one for pk, one in self._crossed.items() if one.since > oldest}
-
-    def _act(self, position_ids: list[int], now: datetime) -> Bells:
-        try:
-            spans = {position_id: self._crossed[position_id].span for position_id in position_ids}
-            bells = watching.evaluate(spans, now, self._hold)
-            found = levels.levels_of(Q(pk__in=position_ids))
-        except (DatabaseError, NotLeading) as error:
-            log.warning("watch_not_written", positions=len(position_ids), error=type(error).__name__)
-            return Bells()
-        for position_id in position_ids:
-            del self._crossed[position_id]
-        self._put(found)
-        return bells
 
     def _put(self, found: Levels) -> None:
         """Watch what was just followed; its levels are crossed again by the next mark only."""

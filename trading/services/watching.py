@@ -16,10 +16,10 @@ from trading.domain import exits
 from trading.domain.exit_plan import ExitPlan
 from trading.domain.exits import ExitAction, MarkSpan
 from trading.domain.states import CloseReason, PositionStatus
-from trading.models import Order, Position, PositionEvent
+from trading.models import Position, PositionEvent
 from trading.services import plans
 from trading.services.bells import Bells
-from trading.services.crossing import follow_cross, resting_stops
+from trading.services.crossing import RestingStops, follow_cross
 from trading.services.intents import STOP_RULES, already_wanted, want
 from trading.services.position_changes import PositionChanges
 from trading.services.position_rows import lock_many, step
@@ -46,7 +46,7 @@ def evaluate(spans: Mapping[int, MarkSpan], now: datetime, hold: Hold = nobody_e
         if not hold():
             raise NotLeading
         locked = lock_many(spans)
-        stops, changes = resting_stops(locked), PositionChanges()
+        stops, changes = RestingStops(locked), PositionChanges()
         for position in locked:
             changes.take(position, _follow_plan(position, spans[position.pk], stops, now))
         if not changes.positions:
@@ -67,7 +67,7 @@ def attend(position_ids: Sequence[int], now: datetime) -> Bells:
         return Bells()
     with transaction.atomic():
         locked = lock_many(waiting)
-        stops, changes = resting_stops(locked), PositionChanges()
+        stops, changes = RestingStops(locked), PositionChanges()
         for position in locked:
             plan = plans.plan_of(position)
             changes.take(position, None if plan is None else _attend(position, plan, stops, now))
@@ -76,12 +76,12 @@ def attend(position_ids: Sequence[int], now: datetime) -> Bells:
 
 
 def _attend(
-    position: Position, plan: ExitPlan, stops: Mapping[int, Sequence[Order]], now: datetime
+    position: Position, plan: ExitPlan, stops: RestingStops, now: datetime
 ) -> Sequence[PositionEvent] | None:
     if position.closing_for:
         return None
     if position.crossed_at is not None:
-        steps = follow_cross(position, plan, stops.get(position.pk, ()), now)
+        steps = follow_cross(position, plan, stops, now)
         if steps is not None:
             return steps
     if plan.expires_at is not None and now >= plan.expires_at:
@@ -95,7 +95,7 @@ def due(now: datetime) -> list[int]:
 
 
 def _follow_plan(
-    position: Position, span: MarkSpan, stops: Mapping[int, Sequence[Order]], now: datetime
+    position: Position, span: MarkSpan, stops: RestingStops, now: datetime
 ) -> Sequence[PositionEvent] | None:
     """Take what the marks ask for into the row in memory; the steps of its timeline, None for nothing."""
     plan = plans.plan_of(position)
@@ -109,7 +109,7 @@ def _follow_plan(
     if action.levels or not action.closes_all:
         return _harvest(position, action, now)
     if action.reasons[0] in STOP_RULES:
-        return follow_cross(position, plan, stops.get(position.pk, ()), now)
+        return follow_cross(position, plan, stops, now)
     return _wanted(want(position, action.reasons[0], now))
 
 
