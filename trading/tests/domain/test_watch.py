@@ -1,9 +1,12 @@
 """The book of sorted levels."""
 
+from dataclasses import replace
+from decimal import Decimal
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trading.domain.exits import WatchPrices
+from trading.domain.exits import MarkSpan, WatchPrices
 from trading.domain.watch import Breach, LevelBook, Watched
 from trading.tests.domain.samples import D
 
@@ -110,3 +113,33 @@ def test_the_book_agrees_with_itself_however_it_was_filled() -> None:
         one_by_one.put(row)
     for mark in ("90", "93.5", "96", "106", "111"):
         assert sorted(reached(at_once, mark)) == sorted(reached(one_by_one, mark))
+
+
+@given(positions, st.lists(st.integers(1, 12)))
+def test_a_digest_tells_what_is_watched_however_it_came_to_be(rows: list[Watched], gone: list[int]) -> None:
+    book = LevelBook(rows[: len(rows) // 2])
+    for row in rows[len(rows) // 2 :]:
+        book.put(row)
+    for position_id in gone:
+        book.remove(position_id)
+    assert book.digest() == LevelBook(book.watched().values()).digest()
+    assert sum(count for count, _ in book.digest().values()) == len(book)
+
+
+def test_a_digest_differs_by_a_position_and_by_the_state_of_one() -> None:
+    one, other = watched(1, "95", "110"), watched(2, "105", "90", is_long=False)
+    both = LevelBook([one, other]).digest()
+    assert set(both) == {f"{BTC} LONG", f"{BTC} SHORT"}
+    assert LevelBook([one]).digest() == {f"{BTC} LONG": both[f"{BTC} LONG"]}
+    assert LevelBook([replace(one, version=7), other]).digest() != both
+
+
+@given(positions, levels, levels)
+def test_a_span_crosses_a_position_exactly_when_one_of_its_ends_breaches_it(
+    rows: list[Watched], one: Decimal, other: Decimal
+) -> None:
+    span = MarkSpan(min(one, other), max(one, other))
+    for row in rows:
+        book = LevelBook([row])
+        breached = book.breaches({row.symbol: span.low}) or book.breaches({row.symbol: span.high})
+        assert row.is_crossed_by(span) == bool(breached)
