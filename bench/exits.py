@@ -2,6 +2,7 @@
 
 Positions are rows as fills leave them, watched by the running watcher and closed by `exits` workers. The
 stub moves a mark and tells it at once; both moments are its own: telling the mark, and taking the order.
+Beside it the floor: whoever hears the mark and sends an order, with nothing else to do.
 """
 
 import time
@@ -15,6 +16,7 @@ from bench.desk import Desk, wait_until
 from bench.figures import Bound, Figure, middle
 from bench.held import at_target, make_positions
 from bench.orders import PRICE, QUANTITY
+from bench.reflex import reflexes
 from bench.stage import Scale, Stage
 from exchange.loop import gc_freeze
 from trading.domain.states import PositionStatus
@@ -42,10 +44,14 @@ def measured(stage: Stage, scale: Scale) -> Iterator[list[Figure]]:
         _burst(desk, accounts)  # warms connections, keys and code
         bursts = [_burst(desk, accounts) for _ in range(scale.rounds_or(7))]
         singles = _singles(desk, accounts[: 5 if scale.is_quick else SINGLES])
-    last = [one for one, _ in bursts]
+    floor = middle(reflexes(stage.exchange_url, desk.stub, 10 if scale.is_quick else 30))
+    last, least = [one for one, _ in bursts], f"least {min(singles):.1f}"
     yield [
-        Figure(f"{stage.database}_breach_to_order_single_median", middle(singles), "ms", None, Bound(8)),
-        Figure(f"{stage.database}_breach_to_order_single_p99", _p99(singles), "ms", None, Bound(25)),
+        Figure("reflex_mark_to_order", floor, "ms"),
+        Figure(
+            f"{stage.database}_breach_to_order_single_median", middle(singles), "ms", floor, Bound(8), least
+        ),
+        Figure(f"{stage.database}_breach_to_order_single_p99", _p99(singles), "ms", floor, Bound(25)),
         Figure(
             f"{stage.database}_breach_to_first_of_{accounts_count}", middle([one for _, one in bursts]), "ms"
         ),
