@@ -13,6 +13,7 @@ EVERY_SECONDS = {
     "trading.tasks.monitor_accounts": 10,
     "trading.tasks.sweep": 5,
     "trading.tasks.keep_market_fresh": 20,
+    "trading.tasks.check_watcher": 10,
     "trading.tasks.record_equity": 60,
     "trading.tasks.poll_demo_source": 20,
     "accounts.tasks.verify_accounts": 60,

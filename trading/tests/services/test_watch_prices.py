@@ -54,16 +54,23 @@ def rung() -> list[Bells]:
 
 @pytest.fixture
 def watch(rung: list[Bells]) -> PriceWatch:
-    """A watch that leads, alone."""
+    """A watch that leads, alone; nothing is loaded."""
     membership = Membership("alone")
     membership.look(hears_marks=True)
     assert membership.leads
     return PriceWatch(membership, rung.append)
 
 
+def load(watch: PriceWatch) -> None:
+    """As the process does between marks."""
+    while not watch.watcher.is_loaded:
+        watch.go_on(now())
+
+
 def test_a_batch_is_published_and_followed(watch: PriceWatch, rung: list[Bells]) -> None:
     position = hold()
     first = Decimal(position.plan["levels"][0]["price"])
+    load(watch)
     watch.on_marks([MarkPrice(BTC, first, now())], now(), is_streamed=True)
     assert [bells.positions for bells in rung if bells] == [[position.pk]]
     assert fresh(position).reduction["reason"] == "TAKE_PROFIT_1"
@@ -149,6 +156,7 @@ def test_marks_that_a_pause_left_in_the_socket_are_not_followed(
     position = hold()
     price = Decimal(position.plan["levels"][0]["price"])
     at = now()
+    load(watch)
     watch.on_marks([MarkPrice(BTC, Decimal(100_000), at)], at, is_streamed=True)
     moments[0] += 45
     late = at + timedelta(seconds=1)
