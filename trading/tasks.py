@@ -37,6 +37,7 @@ CHUNK = 100
 LEADING_CHUNK, LEADING = 20, 40
 """A decision's first orders go in chunks that are claimed in a moment: the first leaves early."""
 EXIT_CHUNK = 25
+CROWD = 10
 LOOKUP_CHUNK = 25
 ROUNDS = 6
 UNREAD_COUNTDOWN_SECONDS = 1.5
@@ -128,8 +129,15 @@ def submit_entries(order_ids: list[int]) -> None:
 
 @shared_task
 def submit_exits(order_ids: list[int]) -> None:
-    """Send exits and stops, then look after the positions they belong to, in this worker."""
-    see_through(execution.submit(order_ids, settings.CLOCK.now()))
+    """Send exits and stops, then look after the positions they belong to, in this worker.
+
+    Of a crowd all orders leave before anybody's position is looked after: that waits behind them.
+    """
+    bells = execution.submit(order_ids, settings.CLOCK.now())
+    if len(order_ids) < CROWD:
+        see_through(bells)
+    else:
+        ring(bells)
 
 
 @shared_task
