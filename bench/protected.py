@@ -11,6 +11,8 @@ from decimal import Decimal
 from http.client import HTTPConnection
 from statistics import quantiles
 
+from django.utils import timezone
+
 from accounts.models import Account
 from bench import rows
 from bench.desk import Desk
@@ -19,8 +21,8 @@ from bench.orders import PRICE, VENUE_SYMBOL
 from bench.stage import Scale, Stage
 from exchange.loop import gc_freeze
 from trading import tasks
-from trading.domain.states import Protection
-from trading.models import Fill, Position
+from trading.domain.states import OrderPurpose, Protection
+from trading.models import Fill, Order, Position
 from trading.services.bells import Bells
 
 SECRET = "bench"  # noqa: S105 -- of an exchange that lives as long as a measurement
@@ -46,16 +48,20 @@ def measured(stage: Stage, scale: Scale) -> Iterator[list[Figure]]:
         desk.start_watcher()
         desk.wait_heard(count)
         gc_freeze()
-        taken = [_enter(account) for account in accounts][WARMING:]
+        legs = [_enter(account) for account in accounts][WARMING:]
+    taken = [one[-1] for one in legs]
+    known, sent, answered, _ = (middle(column) for column in zip(*legs, strict=True))
+    note = f"stop ordered after {known:.0f}, sent after {sent:.0f}, answered after {answered:.0f}"
     p99 = quantiles(taken, n=100)[98]
+    about = f"{stage.database}_fill_to_protection_verified"
     yield [
-        Figure(f"{stage.database}_fill_to_protection_verified_median", middle(taken), "ms", None, Bound(60)),
-        Figure(f"{stage.database}_fill_to_protection_verified_p99", p99, "ms", None, Bound(250)),
+        Figure(f"{about}_median", middle(taken), "ms", None, Bound(60), note),
+        Figure(f"{about}_p99", p99, "ms", None, Bound(250)),
     ]
 
 
-def _enter(account: Account) -> float:
-    """Milliseconds from the fill to the verified row."""
+def _enter(account: Account) -> tuple[float, ...]:
+    """Milliseconds from the fill to the stop's row, its sending, its answer, and to the verified row."""
     tasks.ring(Bells(entries=rows.committed_entries([account])))
     end = time.monotonic() + LONGEST_SECONDS
     verified = Position.objects.filter(account=account, protection=Protection.VERIFIED)
@@ -63,10 +69,12 @@ def _enter(account: Account) -> float:
         if time.monotonic() > end:
             raise TimeoutError(f"no verified stop of {account.name}")
         time.sleep(LOOK_SECONDS)
-    at = time.time()
+    verified_at = timezone.now()
     filled_at = Fill.objects.filter(account=account).earliest("filled_at").filled_at
+    stop = Order.objects.get(account=account, purpose=OrderPurpose.HARD_STOP)
+    moments = (stop.created_at, stop.submitted_at, stop.acknowledged_at, verified_at)
     time.sleep(0.1)  # what follows is not the next one's
-    return (at - filled_at.timestamp()) * 1000
+    return tuple((at - filled_at).total_seconds() * 1000 for at in moments if at is not None)
 
 
 def _pin(port: int) -> None:
