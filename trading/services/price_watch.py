@@ -12,7 +12,6 @@ from redis.exceptions import RedisError
 from alerts.models import Severity
 from alerts.services import clear_alert, raise_alert
 from exchange import heartbeat
-from exchange.loop import gc_freeze
 from exchange.marks import MarkBoard, age_seconds
 from exchange.port import Market, MarkPrice
 from trading.services import watching
@@ -89,10 +88,7 @@ class PriceWatch:
         """Between marks: the next slice of rows when it is due, and what moved since the last look."""
         moment = monotonic()
         if moment - self._sliced_at >= self.watcher.slice_seconds():
-            was_loaded = self.watcher.is_loaded
             self.watcher.take_slice()
-            if self.watcher.is_loaded and not was_loaded:
-                gc_freeze()  # to look through a hundred thousand levels for garbage is longer than a tick
             self._sliced_at = monotonic()
         elif moment - self._refreshed_at >= REFRESH_SECONDS:
             self.watcher.refresh()

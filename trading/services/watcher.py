@@ -16,6 +16,7 @@ from django.db import DatabaseError
 from django.db.models import Q
 from django.utils import timezone
 
+from exchange.loop import gc_freeze
 from trading.domain.exits import MarkSpan
 from trading.domain.states import PositionStatus
 from trading.domain.watch import Breach, LevelBook
@@ -104,6 +105,8 @@ class Watcher:
         found = levels.next_levels(self._after, size)
         until = max(found) if len(found) == size else None
         self._take(dict.fromkeys(self._book.between(self._after, until)) | found)
+        if not self.is_loaded:
+            gc_freeze()  # what is watched is no garbage: looking through it again costs more than loading
         if until is None:
             self.is_loaded = True
         self._after = until or 0
