@@ -66,9 +66,9 @@ class Flatten:
         return (float(last.timestamp()) - began) * 1000
 
     def entered(self) -> float:
-        """Milliseconds of a decision, from its committed orders to the last acknowledged entry."""
+        """Milliseconds of a decision that fills nothing, from committed orders to the last acknowledged."""
         rows.clear()
-        self._desk.stub.reset(fills=True)
+        self._desk.stub.reset(fills=False)
         entries = rows.committed_entries(self._accounts)
         began = time.time()
         tasks.ring(Bells(entries=entries))
