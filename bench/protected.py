@@ -1,7 +1,7 @@
 """From an entry's fill to a stop that was seen at the exchange, through workers and watcher of the desk.
 
-The paper exchange keeps stops and tells of them; it answers at once. The fill's moment is the exchange's own;
-the stop is verified when a row says so.
+The paper exchange keeps stops and tells of them; it answers at once. The entry's sending stands for its fill,
+whose own time is that of the market's last tick; the stop is verified when a row says so.
 """
 
 import json
@@ -22,7 +22,7 @@ from bench.stage import Scale, Stage
 from exchange.loop import gc_freeze
 from trading import tasks
 from trading.domain.states import OrderPurpose, Protection
-from trading.models import Fill, Order, Position
+from trading.models import Order, Position
 from trading.services.bells import Bells
 
 SECRET = "bench"  # noqa: S105 -- of an exchange that lives as long as a measurement
@@ -61,7 +61,7 @@ def measured(stage: Stage, scale: Scale) -> Iterator[list[Figure]]:
 
 
 def _enter(account: Account) -> tuple[float, ...]:
-    """Milliseconds from the fill to the stop's row, its sending, its answer, and to the verified row."""
+    """Milliseconds from the entry's sending to the stop's row, sending, answer, and to the verified row."""
     tasks.ring(Bells(entries=rows.committed_entries([account])))
     end = time.monotonic() + LONGEST_SECONDS
     verified = Position.objects.filter(account=account, protection=Protection.VERIFIED)
@@ -70,11 +70,11 @@ def _enter(account: Account) -> tuple[float, ...]:
             raise TimeoutError(f"no verified stop of {account.name}")
         time.sleep(LOOK_SECONDS)
     verified_at = timezone.now()
-    filled_at = Fill.objects.filter(account=account).earliest("filled_at").filled_at
+    sent_at = Order.objects.get(account=account, purpose=OrderPurpose.ENTRY).submitted_at
     stop = Order.objects.get(account=account, purpose=OrderPurpose.HARD_STOP)
     moments = (stop.created_at, stop.submitted_at, stop.acknowledged_at, verified_at)
     time.sleep(0.1)  # what follows is not the next one's
-    return tuple((at - filled_at).total_seconds() * 1000 for at in moments if at is not None)
+    return tuple((at - sent_at).total_seconds() * 1000 for at in moments if at and sent_at)
 
 
 def _pin(port: int) -> None:
