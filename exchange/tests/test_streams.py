@@ -585,7 +585,13 @@ async def test_where_all_marks_stay_silent_the_watched_are_asked_for_one_by_one(
     venue: RecordedVenue, line: Line, factory: GatewayFactory
 ) -> None:
     venue.answer("GET /fapi/v1/premiumIndex", "", 502)
-    line.scripts = [says(), says(mark_row("2"))]
+
+    async def says_what_was_asked_for(socket: web.WebSocketResponse) -> None:
+        while len(line.heard) < 2:  # noqa: ASYNC110 -- of the fixture, which knows no event
+            await asyncio.sleep(0.01)
+        await says(mark_row("2"))(socket)
+
+    line.scripts = [says(), says_what_was_asked_for]
     told = {"stale_after_seconds": 0.1, "poll_seconds": 0.1, "ping_seconds": 0.1}
     polled = factory.market_data(Market.FUTURES)
     stream = MarkStream(
