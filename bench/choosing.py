@@ -48,7 +48,7 @@ def measured(stage: Stage, scale: Scale) -> Iterator[list[Figure]]:
     """Selection, then gate and sizing, each over the same accounts."""
     count, rounds = scale.accounts_or(ACCOUNTS), scale.rounds_or(9)
     stage.start_valkey()
-    stage.start_paper_exchange(SYMBOLS)
+    stage.start_paper_exchange(invented_symbols=SYMBOLS)
     accounts = rows.fit_accounts(count)
     try:
         signals = SIGNALS // 50 if scale.is_quick else SIGNALS

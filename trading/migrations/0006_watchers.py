@@ -8,7 +8,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('accounts', '0003_canaries'),
-        ('trading', '0004_staged_waves'),
+        ('trading', '0005_weights_and_what_was_considered'),
     ]
 
     operations = [
