@@ -22,7 +22,7 @@ from project.env import Environment, read_env_file
 from project.environment_accounts import PREFIX as ACCOUNT_PREFIX
 from project.environment_accounts import read_accounts, read_experimental_venues
 from project.secret_files import kept_key_pair, kept_token
-from project.trading_rules import LIMIT_PREFIX, read_gate_off, read_limits
+from project.trading_rules import LIMIT_PREFIX, read_gate_off, read_limits, read_protections
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = Environment(os.environ, read_env_file(Path(os.environ.get("ENV_FILE", BASE_DIR / ".env"))))
@@ -88,6 +88,7 @@ LIMITS = read_limits(env, MODE)
 if env.env_bool("RUNNER", default=False):
     LIMITS = replace(LIMITS, runner=True)
 GATE_OFF = read_gate_off(env, MODE)
+PROTECTIONS = read_protections(env)
 ROUTE_POLICY = env.env_choice("ROUTE_POLICY", "all", ("all", "cascade"))
 STAGED = env.env_bool("STAGED", default=False)
 """Canary accounts go first, the rest once they are acknowledged; a request may say otherwise."""

@@ -2,6 +2,7 @@
 
 from project.env import Environment
 from trading.domain.limits import LimitError, Limits
+from trading.domain.protections import Protection, read_protection
 from trading.domain.states import DenyCode
 
 LIMIT_PREFIX = "LIMIT_"
@@ -22,6 +23,19 @@ def read_limits(env: Environment, mode: str) -> Limits:
         for problem in error.problems:
             env.fault(f"{LIMIT_PREFIX}*: {problem}")
         return Limits.for_mode(mode)
+
+
+def read_protections(env: Environment) -> tuple[Protection, ...]:
+    """The protections in force, apart by commas; in every mode, for they only hold entries back."""
+    found = []
+    for word in env.env_str("PROTECTIONS").split(","):
+        if not word.strip():
+            continue
+        try:
+            found.append(read_protection(word))
+        except ValueError as error:
+            env.fault(f"PROTECTIONS: {error}")
+    return tuple(found)
 
 
 def read_gate_off(env: Environment, mode: str) -> frozenset[DenyCode]:

@@ -27,7 +27,7 @@ from trading.domain.percent import ZERO
 from trading.domain.sizing import Kelly, desk_ceiling
 from trading.domain.states import OPEN, OrderPurpose, PositionStatus
 from trading.models import Decision, Order, Position, Signal
-from trading.services import halts, history, hours, market
+from trading.services import halts, history, hours, market, protections
 from trading.services.exposure import Exposure, exposures
 from trading.services.market import MarketFigures
 from trading.services.terms import plan_terms
@@ -73,6 +73,7 @@ class Scene:
     exposures: Mapping[int, Exposure]
     broken: frozenset[int]
     halts: halts.HaltBoard
+    vetoes: Mapping[int, str]
     last_acted_at: datetime | None
     kelly: Kelly | None
     desk_room: Decimal
@@ -83,12 +84,12 @@ class Scene:
     _distances: dict[tuple[Market, Decimal, int], Distances] = field(default_factory=dict)
 
     def halted_by(self, account: Account) -> str:
-        """Names the first halt that reaches the account and symbol; empty when none does."""
+        """Names the first halt or protection that reaches the account and symbol; empty when none does."""
         symbols = [instrument.symbol for instrument in self.market.instruments.values()]
         reached = (
             halt for halt in self.halts.halts if any(halts.covers(halt, account, one) for one in symbols)
         )
-        return next((str(halt) for halt in reached), "")
+        return next((str(halt) for halt in reached), self.vetoes.get(account.pk, ""))
 
     def distances_at_cap(self, on: Market, leverage: Decimal, limits: Limits) -> Distances:
         """Stop and targets of the plan at the entry cap; equal accounts share one computation."""
@@ -157,6 +158,7 @@ def load_scene(decision: Decision, seen: MarketScene, accounts: Sequence[Account
         exposures=exposures(accounts, limits, seen.mark_prices, now),
         broken=breakers.open_accounts(accounts, symbol, now),
         halts=halts.standing(now),
+        vetoes=protections.vetoes(accounts, symbol, now),
         last_acted_at=last_acted_at,
         kelly=history.kelly(desk.history_days, now),
         desk_room=_desk_room(seen, desk),
