@@ -147,7 +147,10 @@ class Account(models.Model):
         decimal_places=8,
         null=True,
         blank=True,
-        help_text="The highest equity ever read, for drawdown.",
+        help_text="The highest value ever read, moved by transfers: drawdown is measured from it.",
+    )
+    peak_at = models.DateTimeField(
+        null=True, blank=True, help_text="Until when transfers have moved the peak."
     )
     created_at = models.DateTimeField(auto_now_add=True)
 

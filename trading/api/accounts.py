@@ -19,10 +19,13 @@ from accounts.tasks import verify_account
 from exchange.port import Market
 from trading.api.authentication import needs
 from trading.api.errors import ApiError
-from trading.api.numbers import Figure, Text
+from trading.api.numbers import Computed, Figure, Text
 from trading.api.paging import Page, PagingQuery, page_of
+from trading.domain.percent import to_percent
 from trading.domain.states import PositionStatus
 from trading.services.account_changes import archive, change_canary, change_group, change_leverage
+from trading.services.automatic_halts import read_standing
+from trading.services.days import read_days
 from trading.services.readings import equity_of
 from trading.services.tokens import Scope
 
@@ -127,6 +130,28 @@ class AccountOut(Schema):
         )
 
 
+class DayOut(Schema):
+    """An account's day since midnight in its zone, realised money in quote units, derived from its rows.
+
+    `day_profit` is the whole day's with unrealised profit, as the limit of a day's loss sees it;
+    `drawdown_pct` is the fall from its highest value. Both without transfers; null where not known.
+    """
+
+    since: datetime
+    time_zone: str
+    trades: int
+    wins: int
+    losses: int
+    profit: Figure
+    loss: Figure
+    fees: Figure
+    funding: Figure
+    net: Figure
+    day_profit: Figure | None
+    day_baseline: Figure | None
+    drawdown_pct: Computed | None
+
+
 class BreakerOut(Schema):
     """Rejections of one code in a row; `state` is open, half-open or closed, an empty symbol is every one."""
 
@@ -216,6 +241,21 @@ def ask_for_verification(request: HttpRequest, account_id: UUID) -> Status[Accou
         raise ApiError(409, "ARCHIVED", f"{account.name} is archived.")
     _ring_verification(account)
     return Status(202, AccountOut.of(account))
+
+
+@router.get("multi-account/api-keys/{uuid:account_id}/day", auth=needs(Scope.READ), response=DayOut)
+def read_day(request: HttpRequest, account_id: UUID) -> DayOut:
+    """The account's day: profit, loss, trades, and how far it is from its highest value."""
+    account, now = get_object_or_404(Account, uuid=account_id), settings.CLOCK.now()
+    day, standing = read_days([account], now)[account.pk], read_standing(account, now)
+    fall = standing.drawdown
+    return DayOut(
+        **{name: getattr(day, name) for name in DayOut.model_fields if hasattr(day, name)},
+        time_zone=account.time_zone,
+        day_profit=standing.day_profit,
+        day_baseline=standing.day_baseline,
+        drawdown_pct=None if fall is None else to_percent(fall),
+    )
 
 
 @router.get(

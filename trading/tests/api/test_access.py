@@ -29,6 +29,7 @@ ROUTES = [
     ("DELETE", f"multi-account/api-keys/{ID}", Scope.ADMIN),
     ("POST", f"multi-account/api-keys/{ID}/verify", Scope.ADMIN),
     ("GET", f"multi-account/api-keys/{ID}/breakers", Scope.READ),
+    ("GET", f"multi-account/api-keys/{ID}/day", Scope.READ),
     ("GET", f"multi-account/api-keys/{ID}/limits", Scope.READ),
     ("PUT", f"multi-account/api-keys/{ID}/limits/{ID}", Scope.ADMIN),
     ("DELETE", f"multi-account/api-keys/{ID}/limits/{ID}", Scope.ADMIN),

@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 
 from accounts.models import Account
-from trading.models import EquitySnapshot
+from trading.models import EquitySnapshot, Income, Position
 from trading.services import equity
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -45,6 +45,53 @@ def test_the_peak_rises_with_equity_and_never_falls() -> None:
     equity.record(NOW)
     row.refresh_from_db()
     assert row.peak_equity == Decimal(1050)
+
+
+def transfer(row: Account, quantity: str, *, seconds_ago: float) -> None:
+    at = NOW - timedelta(seconds=seconds_ago)
+    told = {"kind": "TRANSFER", "asset": "USDT", "income_id": str(at)}
+    Income.objects.create(account=row, quantity=Decimal(quantity), at=at, **told)
+
+
+def test_a_withdrawal_is_no_fall_and_a_deposit_hides_none() -> None:
+    leaving, coming = account("leaving"), account("coming")
+    equity.record(NOW)
+    later = NOW + timedelta(seconds=60)
+    transfer(leaving, "-400", seconds_ago=-30)
+    transfer(coming, "1000", seconds_ago=-30)
+    Account.objects.filter(pk=leaving.pk).update(wallet_balance=600, balances_at=later)
+    Account.objects.filter(pk=coming.pk).update(wallet_balance=1800, balances_at=later)
+    equity.record(later)
+    leaving.refresh_from_db()
+    coming.refresh_from_db()
+    assert leaving.peak_equity == 600
+    # It was worth 800 of a peak of 1,000 when as much again and a quarter came.
+    assert coming.peak_equity == 2250
+    equity.record(later)
+    leaving.refresh_from_db()
+    assert leaving.peak_equity == 600, "a transfer moves the peak once"
+
+
+def test_what_was_earned_on_spot_is_part_of_the_peak() -> None:
+    row = account("a")
+    Position.objects.create(
+        account=row,
+        market="spot",
+        symbol="BTC/USDT",
+        base="BTC",
+        is_long=True,
+        status="CLOSED",
+        quantity=0,
+        initial_quantity=1,
+        entry_price=100,
+        realized_profit=55,
+        fees=5,
+        opened_at=NOW,
+        closed_at=NOW,
+    )
+    equity.record(NOW)
+    row.refresh_from_db()
+    assert row.peak_equity == 1050
 
 
 def test_a_first_snapshot_is_kept_for_accounts_without_one_and_only_for_those() -> None:
