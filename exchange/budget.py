@@ -25,6 +25,7 @@ from typing import Any, Protocol
 from redis.exceptions import RedisError
 
 from exchange.errors import Throttled, VenueUnavailable
+from exchange.venue_answers import AnswerCount
 
 
 class Priority(StrEnum):
@@ -180,12 +181,15 @@ class RateBudget:
         weight_limit_per_minute: int = 2400,
         stop_check_seconds: float = 0.05,
         patience_seconds: float = 0.5,
+        answers: AnswerCount | None = None,
     ) -> None:
         """Redis is given, synchronous or asynchronous; the limit is the venue's for the address.
 
         An asynchronous Redis that does not answer within `patience_seconds` counts as gone. A stop found by
         another process is honoured by requests without weight after `stop_check_seconds` at the latest.
+        `answers` is told every answer that comes.
         """
+        self.answers = answers
         self._redis = redis
         self._key = ":".join(part for part in ("desk:budget", venue, egress, account) if part)
         self._stop_key = f"desk:budget:{venue}:{egress}:stop"

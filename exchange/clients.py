@@ -28,11 +28,12 @@ from exchange.codes import CodeBook
 from exchange.credentials import Credentials
 from exchange.errors import Throttled
 from exchange.order_rate import OrderRate
-from exchange.outcomes import BINANCE_CODES, Answer, classify, classify_read
+from exchange.outcomes import BINANCE_CODES, Answer, classify, classify_read, numeric_code
 from exchange.port import Market
 from exchange.quirks import Hosts, PagedWeight, Venue, Weight
 
 REQUEST_TIMEOUT_MS = 10_000
+REFUSED = 400
 RECV_WINDOW_MS = 5_000
 FAILED_LOAD_SECONDS = 1.0
 NUMBERS_KEPT = 2048
@@ -167,6 +168,8 @@ class GatedClient:
         """Feed the used weight back into the budget."""
         used = response_headers.get(self.used_weight_header)
         gate = self.pools[pool_of(url)].gate
+        if gate is not None and gate.answers is not None:
+            gate.answers.note(code, numeric_code(response_body) or "" if code >= REFUSED else "")
         if gate is not None and used is not None and used.isdigit():
             gate.note_headers(int(used), departed_at.get())
         if method == "POST":

@@ -21,6 +21,7 @@ from exchange.loop import IoLoop
 from exchange.port import ExchangeGateway, Market, MarketDataGateway
 from exchange.quirks import VENUES
 from exchange.streams import UserStream
+from exchange.venue_answers import AnswerCount
 
 REDIS_SECONDS = 1.0
 CLOCK_SECONDS = 20.0
@@ -173,11 +174,13 @@ class Gateways:
             self._redis = Redis.from_url(
                 settings.REDIS_URL, socket_timeout=REDIS_SECONDS, socket_connect_timeout=REDIS_SECONDS
             )
+        answers = AnswerCount(self._redis, exchange)
         return {
             market: RateBudget(
                 self._redis,
                 f"{exchange}-{market}",
                 settings.EGRESS,
+                answers=answers,
                 weight_limit_per_minute=settings.WEIGHT_LIMIT_PER_MINUTE * limit // known[Market.FUTURES],
             )
             for market, limit in known.items()

@@ -20,7 +20,8 @@ router = Router(tags=["stop everything"])
 
 Reason = Annotated[Text, Field(min_length=1, max_length=300)]
 ScopeText = Annotated[
-    Text, Field(description="desk, group:<name>, account:<name> or symbol:<symbol>", max_length=90)
+    Text,
+    Field(description="desk, group:<name>, account:<name>, symbol:<symbol> or venue:<name>", max_length=90),
 ]
 
 

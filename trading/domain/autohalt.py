@@ -26,6 +26,9 @@ class HaltCode(StrEnum):
     HALTED_ACCOUNTS = "HALTED_ACCOUNTS"
     STREAM_STALE = "STREAM_STALE"
     OUTCOMES_UNKNOWN = "OUTCOMES_UNKNOWN"
+    VENUE_MAINTENANCE = "VENUE_MAINTENANCE"
+    VENUE_ERRORS = "VENUE_ERRORS"
+    VENUE_BANNED = "VENUE_BANNED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,30 @@ def desk_halts(desk: DeskMoment, limits: Limits, now: datetime) -> list[HaltCode
     enough = max(Decimal(limits.unknown_accounts), limits.unknown_accounts_share * desk.accounts)
     if desk.accounts_long_unknown >= enough:
         halts.append(HaltCode.OUTCOMES_UNKNOWN)
+    return halts
+
+
+@dataclass(frozen=True, slots=True)
+class VenueMoment:
+    """How a venue answered all of us in the last `venue_error_seconds`."""
+
+    answers: int
+    server_errors: int
+    bans: int
+    maintenance: int
+
+
+def venue_halts(venue: VenueMoment, limits: Limits) -> list[HaltCode]:
+    """Every rule that halts a venue's entries now.
+
+    A share of few answers says nothing: it counts from `venue_error_answers` on.
+    """
+    halts = [HaltCode.VENUE_BANNED] if venue.bans else []
+    if venue.maintenance:
+        halts.append(HaltCode.VENUE_MAINTENANCE)
+    is_enough = venue.answers >= limits.venue_error_answers
+    if is_enough and venue.server_errors > limits.venue_error_share * venue.answers:
+        halts.append(HaltCode.VENUE_ERRORS)
     return halts
 
 

@@ -155,6 +155,9 @@ class Limits:
     stream_max_age_seconds: int = 5
     unknown_accounts: int = 3
     unknown_accounts_share: Decimal = Decimal("0.01")
+    venue_error_share: Decimal = Decimal("0.20")
+    venue_error_seconds: int = 30
+    venue_error_answers: int = 20
     # Alerts (section 9)
     stop_approach: Decimal = Decimal("0.80")
     day_warning: Decimal = Decimal("0.02")
@@ -369,6 +372,9 @@ TUNABLES: Mapping[str, Tunable] = {
     "stream_max_age_seconds": _count(1, 60),
     "unknown_accounts": _count(1, 1_000),
     "unknown_accounts_share": _percent("0.1", "100"),
+    "venue_error_share": _percent("1", "100"),
+    "venue_error_seconds": _count(10, 60),
+    "venue_error_answers": _count(1, 10_000),
     "stop_approach": _percent("10", "100"),
     "day_warning": _percent("0.1", "50"),
 }
@@ -408,6 +414,9 @@ DESK_ONLY = frozenset(
         "stream_max_age_seconds",
         "unknown_accounts",
         "unknown_accounts_share",
+        "venue_error_share",
+        "venue_error_seconds",
+        "venue_error_answers",
         "stop_approach",
         "day_warning",
     }

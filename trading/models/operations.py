@@ -16,6 +16,7 @@ class HaltScope(models.TextChoices):
     GROUP = "group"
     ACCOUNT = "account"
     SYMBOL = "symbol"
+    VENUE = "venue"
 
 
 class Halt(models.Model):

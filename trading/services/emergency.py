@@ -19,6 +19,7 @@ from accounts.models import Account
 from alerts.models import Severity
 from alerts.services import clear_alert, raise_alert
 from exchange.port import Market, PositionReport
+from trading.domain.autohalt import HaltCode
 from trading.domain.states import AT_EXCHANGE, OPEN, CloseReason, HaltLevel, OrderPurpose, PositionStatus
 from trading.models import Halt, Order, Position
 from trading.models.operations import HaltScope
@@ -43,7 +44,7 @@ def raise_halt(
 ) -> tuple[Halt, Bells]:
     """Halt a scope at a level and start what the level asks; the same standing halt is raised once.
 
-    `scope` is ``desk``, ``group:<name>``, ``account:<name>`` or ``symbol:<symbol>``. Raises `ScopeUnknown`.
+    `scope` is as `halts.read_reach` reads it. Raises `ScopeUnknown`.
     """
     reach = halts.read_reach(scope)
     standing = _standing_like(reach, HaltLevel(level), code)
@@ -143,6 +144,9 @@ def lift(standing: QuerySet[Halt], reason: str, by: str, now: datetime) -> int:
         halt.save(update_fields=["resumed_at", "resumed_by", "resume_reason"])
         clear_alert(f"halt:{halt.pk}", now=now)
         log.warning("halt_resumed", scope=str(halt), by=by)
+    # An account let go on after its fall starts from here: the same fall would halt it at the next look.
+    fallen = [one.target for one in lifted if (one.scope, one.code) == (HaltScope.ACCOUNT, HaltCode.DRAWDOWN)]
+    Account.objects.filter(name__in=fallen).update(peak_equity=None, peak_at=None)
     return len(lifted)
 
 
@@ -153,6 +157,8 @@ def accounts_in(halt: Halt) -> list[Account]:
         return list(accounts.filter(group__name=halt.target))
     if halt.scope == HaltScope.ACCOUNT:
         return list(accounts.filter(name=halt.target))
+    if halt.scope == HaltScope.VENUE:
+        return list(accounts.filter(exchange=halt.target))
     return list(accounts)
 
 
@@ -187,6 +193,8 @@ def _reached(halt: Halt) -> Q:
         return Q(account__group__name=halt.target)
     if halt.scope == HaltScope.ACCOUNT:
         return Q(account__name=halt.target)
+    if halt.scope == HaltScope.VENUE:
+        return Q(account__exchange=halt.target)
     if halt.scope == HaltScope.SYMBOL:
         return Q(symbol__in=halt.result.get("symbols", [halt.target]))
     return Q()

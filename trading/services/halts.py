@@ -64,6 +64,8 @@ def covers(halt: Halt, account: Account, symbol: str) -> bool:
         return account.group is not None and account.group.name == halt.target
     if halt.scope == HaltScope.ACCOUNT:
         return account.name == halt.target
+    if halt.scope == HaltScope.VENUE:
+        return account.exchange == halt.target
     if halt.scope == HaltScope.SYMBOL:
         return symbol == halt.target or symbol in halt.result.get("symbols", ())
     return True
@@ -75,7 +77,7 @@ def follow_rename(scope: HaltScope, before: str, after: str) -> None:
 
 
 def read_reach(text: str) -> Reach:
-    """Read ``desk``, ``group:<name>``, ``account:<name>``, ``symbol:<symbol>``; else raise `ScopeUnknown`."""
+    """Read ``desk``, ``group:``, ``account:`` or ``venue:<name>``, ``symbol:<symbol>``, or `ScopeUnknown`."""
     scope, _, target = text.strip().partition(":")
     if scope == HaltScope.DESK and not target:
         return Reach(HaltScope.DESK)
@@ -83,9 +85,13 @@ def read_reach(text: str) -> Reach:
         return Reach(HaltScope.ACCOUNT, target)
     if scope == HaltScope.GROUP and AccountGroup.objects.filter(name=target).exists():
         return Reach(HaltScope.GROUP, target)
+    if scope == HaltScope.VENUE and Account.objects.filter(exchange=target).exists():
+        return Reach(HaltScope.VENUE, target)
     if scope == HaltScope.SYMBOL and target:
         return _read_symbol(target)
-    message = f"no such scope here: {text!r} (desk, group:<name>, account:<name> or symbol:<symbol>)"
+    message = (
+        f"no such scope here: {text!r} (desk, group:<name>, account:<name>, symbol:<symbol> or venue:<name>)"
+    )
     raise ScopeUnknown(message)
 
 

@@ -48,6 +48,7 @@ from trading.services import (
     preparing,
     prices,
     streams,
+    venue_halts,
     warnings,
 )
 from trading.services.audits import Picture, Watched
@@ -365,6 +366,7 @@ def _judge(accounts: Sequence[Account], now: datetime) -> None:
     at_stake = exposures(accounts, limits, marks, now)
     warnings.warn(accounts, limits, at_stake, marks, now)
     automatic_halts.check(accounts, limits, at_stake, _marks_age_seconds(), now)
+    venue_halts.check(accounts, now)
 
 
 def _marks_age_seconds() -> float | None:

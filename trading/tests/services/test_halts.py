@@ -19,7 +19,7 @@ from trading.domain.autohalt import HaltCode
 from trading.domain.states import CloseReason, HaltLevel, OrderStatus, PositionStatus
 from trading.models import Decision, Halt
 from trading.models.operations import HaltScope
-from trading.services import automatic_halts, emergency, halts, market
+from trading.services import automatic_halts, emergency, equity, halts, market
 from trading.services.exposure import exposures
 from trading.tests import rows
 from trading.tests.rows import NOON, SYMBOL
@@ -157,6 +157,55 @@ def test_a_fall_from_the_peak_halts_the_account() -> None:
     Account.objects.filter(pk=fallen.pk).update(peak_equity=10_000)
     fallen.refresh_from_db()
     assert check([fallen, *rest]) == ["account DRAWDOWN"]
+
+
+def test_a_fall_on_spot_counts_in_the_drawdown() -> None:
+    fallen, calm, *rest = accounts_of(
+        6, day_baseline_equity=9_000, peak_equity=10_000, **TODAY, wallet_balance=9_000
+    )
+    decision, *_ = decisions_of(1)
+    sold: dict[str, Any] = {
+        "market": Market.SPOT,
+        "symbol": "BTC/USDT",
+        "opened_at": NOON,
+        "fees": Decimal(10),
+    }
+    stopped_out(fallen, decision, realized_profit=Decimal(-490), **sold)
+    stopped_out(calm, decision, realized_profit=Decimal(-480), **sold)
+    for account in (fallen, calm):
+        set_override(account, "daily_loss", "50", "olga")
+    limits = {one.pk: effective_limits(one).limits for one in [fallen, calm, *rest]}
+    at_stake = exposures([fallen, calm, *rest], limits, {}, NOON)
+    raised = automatic_halts.check([fallen, calm, *rest], limits, at_stake, 1.0, NOON)
+    assert [(halt.code, halt.target) for halt in raised] == [(HaltCode.DRAWDOWN, fallen.name)]
+
+
+def changed(account: Account, **values: Any) -> None:
+    Account.objects.filter(pk=account.pk).update(**values)
+    account.refresh_from_db()
+
+
+def test_a_resumed_drawdown_starts_from_where_it_was_resumed() -> None:
+    fallen, *rest = accounts_of(6, day_baseline_equity=8_500, **TODAY, wallet_balance=8_500)
+    changed(fallen, peak_equity=10_000)
+    assert check([fallen, *rest]) == ["account DRAWDOWN"]
+    assert check([fallen, *rest]) == []
+    emergency.resume(f"account:{fallen.name}", "looked at", "a test", NOON)
+    fallen.refresh_from_db()
+    assert check([fallen, *rest]) == []
+    equity.record(NOON)
+    fallen.refresh_from_db()
+    assert fallen.peak_equity == 8_500
+
+
+def test_a_day_that_was_resumed_is_halted_again_the_next_day_only() -> None:
+    losing, *rest = accounts_of(6, day_baseline_equity=10_000, **TODAY)
+    changed(losing, wallet_balance=9_000)
+    assert check([losing, *rest]) == ["account DAILY_LOSS"]
+    emergency.resume(f"account:{losing.name}", "looked at", "a test", NOON)
+    assert check([losing, *rest], after_seconds=60) == []
+    changed(losing, balances_at=NOON + timedelta(days=1), day_started_at=NOON + timedelta(hours=12))
+    assert check([losing, *rest], after_seconds=86_400) == ["account DAILY_LOSS"]
 
 
 def test_three_stop_outs_within_an_hour_halt_the_account_and_a_resume_starts_the_count_again() -> None:

@@ -1,0 +1,22 @@
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+    dependencies = [("trading", "0004_staged_waves")]
+
+    operations = [
+        migrations.AlterField(
+            model_name="halt",
+            name="scope",
+            field=models.CharField(
+                choices=[
+                    ("desk", "Desk"),
+                    ("group", "Group"),
+                    ("account", "Account"),
+                    ("symbol", "Symbol"),
+                    ("venue", "Venue"),
+                ],
+                max_length=8,
+            ),
+        ),
+    ]
