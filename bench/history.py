@@ -31,7 +31,6 @@ from trading.models import (
     Halt,
     Order,
     Position,
-    PositionEvent,
     Signal,
     SignalSource,
 )
@@ -97,7 +96,6 @@ def _decide(number: int, accounts: list[Account], at: datetime) -> None:
     pairs = list(zip(shares, positions, strict=True))
     entries = _write(Order, (_entry(share, coin, at) for share, _ in pairs))
     _write(Fill, (_fill(order, one) for order, (_, one) in zip(entries, pairs, strict=True)))
-    _write(PositionEvent, (PositionEvent(position=one, at=at, code="OPENED") for one in positions))
 
 
 def _signal(coin: str, at: datetime) -> Signal:

@@ -8,10 +8,16 @@ from typing import Any
 
 from django.db.models import Case, IntegerField, QuerySet, Value, When
 
+from accounts.models import Account, Breaker
+from accounts.services import breakers
+from accounts.services.limits import SETTING, effective_limits, history
 from alerts.models import Alert
 from alerts.services.record import RISING
+from trading.domain.percent import to_percent
 from trading.domain.states import DecisionStatus, PositionStatus, Protection
 from trading.models import Decision, Position
+from trading.services.automatic_halts import read_standing
+from trading.services.days import read_days
 from trading.services.fan_outs import FanOut, read_fan_outs
 from trading.services.prices import seen_marks
 from trading.services.readings import (
@@ -27,6 +33,7 @@ DECISIONS_SHOWN = 8
 CLOSES_SHOWN = 5
 ALERTS_SHOWN = 5
 LOOKS_SHOWN = 40
+NEWEST_CHANGES = 8
 FARTHEST = Decimal(10_000)
 PARTS = ("score", "performance", "market", "reward")
 ASKED = frozenset({"waiting", "candidates"})
@@ -204,3 +211,46 @@ def _chosen() -> QuerySet[Decision]:
 def _closed() -> QuerySet[Position]:
     closed = Position.objects.filter(status=PositionStatus.CLOSED, closed_at__isnull=False)
     return closed.select_related("account").order_by("-closed_at", "-pk")
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A limit in effect and who set it."""
+
+    name: str
+    value: str
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class Circuit:
+    """What the exchange refuses, and whether it is open, half-open or closed."""
+
+    row: Breaker
+    state: str
+
+
+def read_account(account: Account, now: datetime) -> dict[str, Any]:
+    """What the page of one account shows."""
+    limits, problem = _limits(account)
+    standing = read_standing(account, now)
+    return {
+        "account": account,
+        "day": read_days([account], now)[account.pk],
+        "standing": standing,
+        "drawdown_pct": None if standing.drawdown is None else -to_percent(standing.drawdown),
+        "circuits": [Circuit(row, breakers.state_of(row, now)) for row in breakers.states(account)],
+        "limits": limits,
+        "set_limits": [limit for limit in limits if limit.origin != SETTING],
+        "no_limits": problem,
+        "changes": history(account)[:NEWEST_CHANGES],
+    }
+
+
+def _limits(account: Account) -> tuple[list[Limit], str]:
+    """Its limits by name, or why it has none to enter under."""
+    try:
+        shown = effective_limits(account).shown()
+    except ValueError as error:
+        return [], f"No entries: {error}"
+    return [Limit(name, value, origin) for name, (value, origin) in sorted(shown.items())], ""

@@ -11,6 +11,7 @@ urlpatterns = [
     path("market/", views.market, name="market"),
     path("exposure/", views.exposure, name="exposure"),
     path("accounts/<uuid:account_id>/why/", views.why, name="why"),
+    path("accounts/<uuid:account_id>/", views.account, name="account"),
     path("decisions/<uuid:decision_id>/", views.decision, name="decision"),
     path("positions/<uuid:position_id>/", views.position, name="position"),
 ]

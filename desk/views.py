@@ -9,7 +9,7 @@ from django.views.decorators.http import require_GET
 
 from accounts.models import Account
 from desk.access import for_operators
-from desk.board import read_board, read_decision, read_looks
+from desk.board import read_account, read_board, read_decision, read_looks
 from exchange.errors import ReadFailed
 from trading.domain import exit_plan
 from trading.domain.states import DecisionStatus
@@ -56,6 +56,16 @@ def equity(_: HttpRequest) -> HttpResponse:
     return JsonResponse(
         {"points": [{"time": int(point.at.timestamp()), "value": float(point.equity)} for point in points]}
     )
+
+
+@require_GET
+@never_cache
+@for_operators
+def account(request: HttpRequest, account_id: UUID) -> HttpResponse:
+    """One account: its day, its circuits, and every limit with who set it."""
+    rows = Account.objects.select_related("group").prefetch_related("tags")
+    row, now = get_object_or_404(rows, uuid=account_id), settings.CLOCK.now()
+    return render(request, "desk/account.html", {"status": read_status(now), **read_account(row, now)})
 
 
 @require_GET

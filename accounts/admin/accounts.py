@@ -164,6 +164,7 @@ class AccountAdmin(LimitedAdmin):
         "key",
         "limits_in_effect",
         "limit_changes",
+        "page",
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Account]:
@@ -192,7 +193,7 @@ class AccountAdmin(LimitedAdmin):
             ("rights", "clock_offset_ms"),
         )
         return [
-            ("State", {"fields": (*state, ("source", "exchange_account_id"))}),
+            ("State", {"fields": (*state, ("source", "exchange_account_id"), "page")}),
             ("Account", {"fields": terms}),
             ("Keys", {"fields": shown_keys}),
             ("Limits in effect", {"fields": ("limits_in_effect",), "classes": ("collapse",)}),
@@ -291,6 +292,11 @@ class AccountAdmin(LimitedAdmin):
     def limit_changes(self, account: Account) -> SafeString:
         """Who changed which limit, newest first."""
         return changes_table(account)
+
+    @display(description="Desk")  # type: ignore[untyped-decorator]  # unfold has no types
+    def page(self, account: Account) -> SafeString:
+        """Where its day, circuits and limits are drawn."""
+        return format_html('<a href="/desk/accounts/{}/">its day, circuits and limits</a>', account.uuid)
 
     @display(description="Group", ordering="group__name")  # type: ignore[untyped-decorator]  # unfold has no types
     def grouped(self, account: Account) -> str:

@@ -5,11 +5,14 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.test import Client
 from redis import Redis
 
-from accounts.models import Account
+from accounts.models import Account, AccountGroup, LimitOverride
+from accounts.services.breakers import note_rejection
+from accounts.services.limits import set_override
 from exchange import heartbeat
 from tests.processes import Valkey
 from trading.domain.states import PositionStatus
@@ -219,3 +222,46 @@ def test_what_a_sender_wrote_is_shown_and_never_run(operator: Client, redis: Red
         body = operator.get(path).content.decode()
         assert "<script>alert" not in body
         assert "<img src=x" not in body
+
+
+def test_many_halts_are_counted_the_widest_named_and_open_circuits_told(
+    operator: Client, redis: Redis
+) -> None:
+    told = {"level": "HALT_ENTRIES", "reason": "drill", "raised_by": "olga", "raised_at": rows.NOON}
+    for number in range(30):
+        Halt.objects.create(scope="account", target=f"halted-{number:02d}", **told)
+    Halt.objects.create(scope="venue", target="binance", **told)
+    note_rejection(rows.account(), "BTC/USDT:USDT", "-2015", settings.CLOCK.now())
+    page = text_of(operator, "/desk/")
+
+    assert "venue binance: drill" in page
+    assert page.count("halted-") == 7
+    assert "and 23 more halts" in page
+    assert "Circuits open 1: the exchange keeps refusing these entries" in page
+
+
+def test_an_account_shows_its_day_its_circuits_and_where_each_limit_comes_from(
+    operator: Client, redis: Redis
+) -> None:
+    account = rows.account("alpha", group=AccountGroup.objects.create(name="calm"), peak_equity=12_500)
+    set_override(account.group, "max_positions", "3", "olga")
+    set_override(account, "risk_per_trade", "0.5", "oleg")
+    note_rejection(account, "BTC/USDT:USDT", "-2015", settings.CLOCK.now())
+
+    page = text_of(operator, f"/desk/accounts/{account.uuid}/")
+
+    assert "alpha calm HEALTHY" in page
+    assert "every symbol open -2015 × 1, until" in page
+    assert "max_positions group 3" in page
+    assert "risk_per_trade account 0.5" in page
+    assert "risk_per_trade – → 0.5 oleg" in page
+    assert "max_volatility 15 setting" in page
+    assert "0 won, 0 lost" in page
+
+
+def test_an_account_whose_limits_contradict_says_so(operator: Client, redis: Redis) -> None:
+    account = rows.account("alpha")
+    LimitOverride.objects.create(account=account, name="daily_loss", value="1")
+    assert "No entries: daily_loss is under 3 x risk_per_trade" in text_of(
+        operator, f"/desk/accounts/{account.uuid}/"
+    )

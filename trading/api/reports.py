@@ -103,6 +103,7 @@ class StatusOut(Schema):
     positions: dict[str, int]
     orders: dict[str, int]
     alerts: dict[str, int]
+    circuits_open: int
     sources: list[SourceOut]
 
     @classmethod
@@ -120,6 +121,7 @@ class StatusOut(Schema):
             positions=dict(status.positions),
             orders=dict(status.orders),
             alerts=dict(status.alerts),
+            circuits_open=status.circuits_open,
             sources=[SourceOut.from_orm(source) for source in status.sources],
         )
 

@@ -11,15 +11,19 @@ from django.db.models.functions import Coalesce
 from redis.exceptions import RedisError
 
 from accounts.models import Account, Health
+from accounts.services.limits import desk_limits
 from alerts.models import Alert
 from exchange import heartbeat
 from trading.domain import percent
 from trading.domain.limits import Limits
 from trading.domain.states import OPEN, OrderStatus, PositionStatus, Protection
 from trading.models import Halt, Order, Position, SignalSource
+from trading.models.operations import HaltScope
 from trading.services.valkey import valkey
 
 SILENT_SECONDS = 60.0
+MOST_HALTS = 8
+WIDEST_FIRST = (HaltScope.DESK, HaltScope.VENUE, HaltScope.GROUP, HaltScope.SYMBOL, HaltScope.ACCOUNT)
 NOTHING = Decimal(0)
 
 
@@ -70,6 +74,17 @@ class DeskStatus:
     orders: Mapping[str, int]
     alerts: Mapping[str, int]
     sources: Sequence[SignalSource] = field(default_factory=list)
+    circuits_open: int = 0
+
+    @property
+    def halts_shown(self) -> list[Halt]:
+        """The halts a page has room for, the widest first."""
+        return sorted(self.halts, key=lambda halt: WIDEST_FIRST.index(halt.scope))[:MOST_HALTS]
+
+    @property
+    def halts_more(self) -> int:
+        """How many more stand."""
+        return max(0, len(self.halts) - MOST_HALTS)
 
     @property
     def stale(self) -> list[str]:
@@ -85,6 +100,7 @@ class DeskStatus:
 def read_status(now: datetime) -> DeskStatus:
     """Read the desk's state: a fixed number of queries, none per account."""
     pulses, broker_answers = _pulses()
+    alerts, circuits = _alerts()
     return DeskStatus(
         mode=settings.MODE,
         gate_off=sorted(str(code) for code in settings.GATE_OFF),
@@ -96,15 +112,16 @@ def read_status(now: datetime) -> DeskStatus:
         accounts=_accounts(),
         positions=_positions(),
         orders=_orders(),
-        alerts=_alerts(),
+        alerts=alerts,
         sources=list(SignalSource.objects.filter(is_active=True)),
+        circuits_open=circuits,
     )
 
 
 def _limits_set() -> dict[str, str]:
     """The desk's limits that are not the mode's own, as they would be written in a setting."""
     ordinary = Limits.for_mode(settings.MODE).as_edge()
-    return {name: value for name, value in settings.LIMITS.as_edge().items() if value != ordinary[name]}
+    return {name: value for name, value in desk_limits().as_edge().items() if value != ordinary[name]}
 
 
 def _pulses() -> tuple[dict[str, Pulse], bool]:
@@ -176,7 +193,9 @@ def _orders() -> dict[str, int]:
     return working.aggregate(open=Count("pk"), unknown=Count("pk", filter=Q(status=OrderStatus.UNKNOWN)))
 
 
-def _alerts() -> dict[str, int]:
+def _alerts() -> tuple[dict[str, int], int]:
+    """Standing alerts by severity, and how many of them are circuits that opened."""
     standing = Alert.objects.filter(cleared_at__isnull=True).order_by()
-    rows = standing.values_list("severity").annotate(n=Count("pk"))
-    return {severity: n for severity, n in rows}  # noqa: C416 - dict() loses the types of the pairs
+    circuit = Q(code="BREAKER_OPEN")
+    rows = list(standing.values_list("severity").annotate(n=Count("pk"), c=Count("pk", filter=circuit)))
+    return {severity: n for severity, n, _ in rows}, sum(circuits for _, _, circuits in rows)

@@ -2,7 +2,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("trading", "0004_staged_waves")]
+    dependencies = [("trading", "0006_watchers")]
 
     operations = [
         migrations.AlterField(
