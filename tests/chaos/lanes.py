@@ -33,6 +33,7 @@ SLOW_SECONDS = (0.2, 0.7)
 READY_SECONDS = 90.0
 FIT_SHARE = 0.8
 ENOUGH_SHARE = 0.5
+LAST_PLACE = Decimal("0.0001")
 ANSWER_SECONDS = 60.0
 COMPLETE_SECONDS = 45.0
 RESTING_SECONDS = 15.0
@@ -222,8 +223,7 @@ class Lane(Thread):
 
     def _jump(self, coin: str, side: str, share: Decimal) -> None:
         """The mark passes every target, or the stop, and comes back when the exchange is flat."""
-        mark = Decimal(MARKS[coin])
-        self._desk.pin({coin: str((mark * (1 + share * (1 if side == "LONG" else -1))).quantize(mark))})
+        self._desk.pin({coin: str(jumped(Decimal(MARKS[coin]), share if side == "LONG" else -share))})
         self._until(lambda: is_flat(coin), FLAT_SECONDS / 2)
         self._desk.pin({coin: MARKS[coin]})
 
@@ -252,6 +252,11 @@ class Lane(Thread):
                 connection.close()
             time.sleep(0.25)
         return False
+
+
+def jumped(mark: Decimal, share: Decimal) -> Decimal:
+    """The mark moved by this share, to the last unit that any coin's price has: 2 moves to 1.94, not to 2."""
+    return (mark * (1 + share)).quantize(LAST_PLACE)
 
 
 def is_complete(decision_id: str) -> bool:
