@@ -64,7 +64,7 @@ def test_the_standby_takes_over_when_the_leader_is_killed_and_harvests_once(desk
     with desk.supervisor.leaving_alone(*WATCHERS):
         process_of(desk, first).kill()
         killed_at = time.monotonic()
-        desk.pin({coin: target(coin, 1)})
+        desk.pin({coin: target(coin, 2)})  # a single lot sells nothing at the first
         desk.wait_for(lambda: WatcherProcess.objects.first() == second, "the standby to lead")
         led_after = time.monotonic() - killed_at
         desk.wait_for(lambda: len(exits(coin)) == ACCOUNTS, "every harvest to be ordered", PATIENCE_SECONDS)
@@ -72,7 +72,7 @@ def test_the_standby_takes_over_when_the_leader_is_killed_and_harvests_once(desk
     sys.stdout.write(f"standby led after {led_after:.2f} s, last harvest after {ordered_after:.2f} s\n")
     assert led_after < TAKEN_OVER_SECONDS
     wait_safe(desk, coin, PATIENCE_SECONDS)
-    assert {(one.reason, one.attempt) for one in exits(coin)} == {("TAKE_PROFIT_1", 1)}
+    assert {(one.reason, one.attempt) for one in exits(coin)} == {("TAKE_PROFIT_2", 1)}
     assert len(exits(coin)) == ACCOUNTS
 
 
