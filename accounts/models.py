@@ -36,6 +36,20 @@ class Health(models.TextChoices):
     CREDENTIAL_ERROR = "CREDENTIAL_ERROR"
 
 
+class PositionMode(models.TextChoices):
+    """Whether a symbol has one position, or one a side."""
+
+    ONE_WAY = "one-way"
+    HEDGE = "hedge"
+
+
+class MarginMode(models.TextChoices):
+    """Whether a position stands on its own margin, or on the whole wallet."""
+
+    ISOLATED = "isolated"
+    CROSS = "cross"
+
+
 class AccountGroup(models.Model):
     """A name under which limits and halts apply to several accounts."""
 
@@ -87,6 +101,19 @@ class Account(models.Model):
     )
     leverage = models.PositiveSmallIntegerField(
         default=3, help_text="Asked for and read back; a cap on margin use."
+    )
+
+    position_mode = models.CharField(
+        max_length=7,
+        choices=PositionMode.choices,
+        default=PositionMode.ONE_WAY,
+        help_text="Asked for and read back: one position a symbol, or one a side.",
+    )
+    margin_mode = models.CharField(
+        max_length=8,
+        choices=MarginMode.choices,
+        default=MarginMode.ISOLATED,
+        help_text="Asked for and read back of every symbol.",
     )
 
     is_enabled = models.BooleanField(
@@ -169,6 +196,16 @@ class Account(models.Model):
     def __str__(self) -> str:
         """Show the name."""
         return self.name
+
+    @property
+    def wants_hedge_mode(self) -> bool:
+        """Whether it is to hold one position a side; `is_hedge_mode` is what the exchange said."""
+        return self.position_mode == PositionMode.HEDGE
+
+    @property
+    def wants_isolated_margin(self) -> bool:
+        """Whether its symbols are to be isolated."""
+        return self.margin_mode == MarginMode.ISOLATED
 
     def is_heard(self, now: datetime) -> bool:
         """Whether its user stream, lately proven alive, tells what happens on it."""

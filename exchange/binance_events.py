@@ -91,6 +91,7 @@ def _fill(raw: Raw, symbol: str) -> FillReport | None:
         realized_profit=decimal_of(raw.get("rp")),
         client_order_id=str(raw["c"]),
         is_maker=bool(raw.get("m")),
+        position_side=_position_side(raw.get("ps")),
     )
 
 

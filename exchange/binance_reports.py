@@ -156,6 +156,7 @@ def fill_report(raw: Raw, symbol: str) -> FillReport:
         filled_at=time_of(raw["time"]),
         realized_profit=decimal_of(raw.get("realizedPnl")),
         is_maker=bool(raw.get("maker")),
+        position_side=_position_side(raw.get("positionSide")),
     )
 
 
@@ -189,6 +190,7 @@ def position_report(raw: Raw, symbol: str) -> PositionReport | None:
         unrealized_profit=decimal_of(raw["unRealizedProfit"]),
         liquidation_price=positive_or_none(raw.get("liquidationPrice")),
         isolated_margin=positive_or_none(raw.get("isolatedMargin")),
+        is_isolated=positive_or_none(raw.get("isolatedMargin")) is not None,
         position_side=_position_side(raw.get("positionSide")),
     )
 

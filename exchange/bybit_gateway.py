@@ -11,7 +11,7 @@ from exchange.binance_reports import decimal_of
 from exchange.budget import Priority
 from exchange.bybit_reports import EXECUTIONS, INCOME_OF_FILLS, POSITION_INDEX, is_conditional
 from exchange.ccxt_gateway import counted_as, read_shape
-from exchange.errors import ReadFailed
+from exchange.errors import OrderNotPlaced, ReadFailed
 from exchange.port import (
     AccountSettings,
     BalanceReport,
@@ -241,6 +241,14 @@ class BybitGateway(AcknowledgingGateway):
         with counted_as(Priority.ENTRY), self._taking_already_set_for_done():
             params = {**LINEAR, "coin": self.quote_asset, "mode": ONE_WAY}
             await self._change("privatePostV5PositionSwitchMode", params)
+
+    async def set_hedge_mode(self) -> None:
+        """Not tried against this venue: refused before anything is sent."""
+        raise OrderNotPlaced("NOT_TRIED", "hedge mode was not tried against this exchange")
+
+    async def set_cross_margin(self, symbol: str) -> None:
+        """Not tried against this venue: refused before anything is sent."""
+        raise OrderNotPlaced("NOT_TRIED", f"cross margin of {symbol} was not tried against this exchange")
 
     async def set_isolated_margin(self, symbol: str) -> None:
         """Ask for isolated margin, which is the whole account's; asked only where it is not so yet."""

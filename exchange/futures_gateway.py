@@ -95,6 +95,11 @@ class FuturesGateway(CcxtGateway):
         with counted_as(Priority.ENTRY):
             await self._set("fapiPrivatePostPositionSideDual", {"dualSidePosition": "false"})
 
+    async def set_hedge_mode(self) -> None:
+        """Ask for one position a side; refused as `set_one_way_mode` is."""
+        with counted_as(Priority.ENTRY):
+            await self._set("fapiPrivatePostPositionSideDual", {"dualSidePosition": "true"})
+
     async def set_leverage(self, symbol: str, leverage: int) -> None:
         """Ask for a leverage; -4028 is a refusal, not "already so"."""
         params = {"symbol": await self._venue_symbol(symbol), "leverage": leverage}
@@ -103,7 +108,14 @@ class FuturesGateway(CcxtGateway):
 
     async def set_isolated_margin(self, symbol: str) -> None:
         """Ask for isolated margin; -4046 says it is."""
-        params = {"symbol": await self._venue_symbol(symbol), "marginType": "ISOLATED"}
+        await self._set_margin_type(symbol, "ISOLATED")
+
+    async def set_cross_margin(self, symbol: str) -> None:
+        """Ask for cross margin; -4046 says it is."""
+        await self._set_margin_type(symbol, "CROSSED")
+
+    async def _set_margin_type(self, symbol: str, margin_type: str) -> None:
+        params = {"symbol": await self._venue_symbol(symbol), "marginType": margin_type}
         with counted_as(Priority.ENTRY):
             await self._set("fapiPrivatePostMarginType", params)
 

@@ -15,7 +15,7 @@ from exchange.acknowledging_gateway import DEFAULT_HISTORY, AcknowledgingGateway
 from exchange.binance_reports import decimal_of, milliseconds_of
 from exchange.budget import Priority
 from exchange.ccxt_gateway import counted_as, read_shape
-from exchange.errors import GatewayError, OrderRejected, ReadFailed
+from exchange.errors import GatewayError, OrderNotPlaced, OrderRejected, ReadFailed
 from exchange.okx_codes import OKX_CODES, refusal_of, rows_of
 from exchange.okx_reports import BILLS_OF_FILLS, WITHIN_THE_ACCOUNT
 from exchange.outcomes import Answer, classify
@@ -290,6 +290,14 @@ class OkxGateway(AcknowledgingGateway):
         """Ask for one position a symbol, for the whole account; what is open refuses it (59000)."""
         with counted_as(Priority.ENTRY), self._taking_already_set_for_done():
             await self._change("privatePostAccountSetPositionMode", {"posMode": "net_mode"})
+
+    async def set_hedge_mode(self) -> None:
+        """Not tried against this venue: refused before anything is sent."""
+        raise OrderNotPlaced("NOT_TRIED", "hedge mode was not tried against this exchange")
+
+    async def set_cross_margin(self, symbol: str) -> None:
+        """Not tried against this venue: refused before anything is sent."""
+        raise OrderNotPlaced("NOT_TRIED", f"cross margin of {symbol} was not tried against this exchange")
 
     async def set_isolated_margin(self, symbol: str) -> None:
         """Nothing to set: every order asks for it."""

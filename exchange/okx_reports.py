@@ -164,6 +164,7 @@ def position_report(raw: Raw, symbol: str, size: Decimal) -> PositionReport | No
         mark_price=decimal_of(raw["markPx"]),
         unrealized_profit=decimal_of(raw["upl"]),
         liquidation_price=positive_or_none(raw.get("liqPx")),
+        is_isolated=raw["mgnMode"] == "isolated",
         isolated_margin=positive_or_none(raw.get("margin")) if raw["mgnMode"] == "isolated" else None,
         position_side=side,
     )

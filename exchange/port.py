@@ -98,7 +98,10 @@ class OrderReport:
 
 @dataclass(frozen=True, slots=True)
 class FillReport:
-    """One execution. `fee` is positive when paid; `realized_profit` excludes fees (0 on spot)."""
+    """One execution. `fee` is positive when paid; `realized_profit` excludes fees (0 on spot).
+
+    `position_side` is ``LONG``/``SHORT`` in hedge mode: the side alone does not say what it closed.
+    """
 
     trade_id: str
     exchange_order_id: str
@@ -112,11 +115,15 @@ class FillReport:
     realized_profit: Decimal = Decimal(0)
     client_order_id: str = ""
     is_maker: bool = False
+    position_side: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PositionReport:
-    """An open position at the exchange; quantity is positive, `is_long` carries the sign."""
+    """An open position at the exchange; quantity is positive, `is_long` carries the sign.
+
+    `is_isolated` is None where the venue does not tell it with its positions.
+    """
 
     symbol: str
     is_long: bool
@@ -127,6 +134,7 @@ class PositionReport:
     liquidation_price: Decimal | None = None
     isolated_margin: Decimal | None = None
     position_side: str | None = None
+    is_isolated: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,12 +323,20 @@ class ExchangeGateway(Protocol):
         """Ask for one position a symbol; "already set" is success, open orders or positions refuse it."""
         ...
 
+    async def set_hedge_mode(self) -> None:
+        """Ask for one position a side; answered as `set_one_way_mode` is."""
+        ...
+
     async def set_leverage(self, symbol: str, leverage: int) -> None:
         """Ask for a leverage; the read-back decides, not this answer."""
         ...
 
     async def set_isolated_margin(self, symbol: str) -> None:
         """Ask for isolated margin; "already set" is success."""
+        ...
+
+    async def set_cross_margin(self, symbol: str) -> None:
+        """Ask for cross margin; "already set" is success."""
         ...
 
     async def fetch_permissions(self) -> KeyPermissions:

@@ -50,10 +50,16 @@ class SpotGateway(CcxtGateway):
     async def set_one_way_mode(self) -> None:
         """Nothing to set: spot has no position mode."""
 
+    async def set_hedge_mode(self) -> None:
+        """Nothing to set: spot has no position mode."""
+
     async def set_leverage(self, symbol: str, leverage: int) -> None:
         """Nothing to set: spot has no leverage."""
 
     async def set_isolated_margin(self, symbol: str) -> None:
+        """Nothing to set: spot has no margin mode."""
+
+    async def set_cross_margin(self, symbol: str) -> None:
         """Nothing to set: spot has no margin mode."""
 
     async def fetch_permissions(self) -> KeyPermissions:

@@ -20,11 +20,17 @@ from unfold.widgets import UnfoldAdminPasswordWidget
 from accounts.admin.bulk import GroupForm, LimitForm, TagForm, UntagForm, ask_first
 from accounts.admin.files import download, import_page
 from accounts.admin.limits import LimitedAdmin, LimitInline, changes_table, limits_table
+from accounts.errors import AccountRefused
 from accounts.models import Account, AccountSource, Executor
 from accounts.services import bulk
 from accounts.services.files import CSV, JSON
 from accounts.services.limits import effective_limits
-from accounts.services.registry import HIGHEST_LEVERAGE, create_account, replace_keys
+from accounts.services.registry import (
+    HIGHEST_LEVERAGE,
+    create_account,
+    refuse_untried_modes,
+    replace_keys,
+)
 from accounts.tasks import verify_account, verify_accounts
 
 HEALTH_COLOURS = {
@@ -67,6 +73,8 @@ class AccountForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptab
             "tags",
             "time_zone",
             "leverage",
+            "position_mode",
+            "margin_mode",
             "is_canary",
             "unknown_permissions_accepted",
         ]
@@ -77,6 +85,16 @@ class AccountForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptab
         if not 1 <= leverage <= HIGHEST_LEVERAGE:
             raise forms.ValidationError(f"BAD_LEVERAGE: {leverage} is outside 1 to {HIGHEST_LEVERAGE}.")
         return leverage
+
+    def clean_margin_mode(self) -> str:
+        """With the position mode, one that was tried at the exchange."""
+        mode: str = self.cleaned_data["margin_mode"]
+        exchange = self.cleaned_data.get("exchange") or self.instance.exchange
+        try:
+            refuse_untried_modes(exchange, self.cleaned_data["position_mode"], mode)
+        except AccountRefused as refused:
+            raise forms.ValidationError(f"{refused.code}: {refused.message}") from refused
+        return mode
 
     def clean_time_zone(self) -> str:
         """A zone this computer knows: its midnight starts the account's day."""
@@ -179,6 +197,7 @@ class AccountAdmin(LimitedAdmin):
             ("exchange", "mode"),
             ("group", "tags"),
             ("time_zone", "leverage"),
+            ("position_mode", "margin_mode"),
             ("is_canary", "unknown_permissions_accepted"),
         )
         keys = ("api_key", "api_secret", "passphrase")
@@ -404,8 +423,10 @@ def _create(typed: Account, api_key: str, api_secret: str, passphrase: str) -> N
     )
     made.time_zone = typed.time_zone
     made.is_canary = typed.is_canary
+    made.position_mode, made.margin_mode = typed.position_mode, typed.margin_mode
     made.unknown_permissions_accepted = typed.unknown_permissions_accepted
-    made.save(update_fields=["time_zone", "is_canary", "unknown_permissions_accepted"])
+    settable = ["time_zone", "is_canary", "position_mode", "margin_mode", "unknown_permissions_accepted"]
+    made.save(update_fields=settable)
     typed.pk = made.pk
     typed.refresh_from_db()
 

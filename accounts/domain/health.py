@@ -62,6 +62,7 @@ class Terms:
 
     markets: frozenset[Market]
     is_paper: bool
+    wants_hedge_mode: bool = False
     are_unknown_permissions_accepted: bool = False
     known_account_id: str = ""
     twin: str = ""
@@ -131,10 +132,15 @@ def _clock(reading: Reading, _: Terms) -> Verdict | None:
     return None
 
 
-def _hedge_mode(reading: Reading, _: Terms) -> Verdict | None:
-    if reading.settings is not None and reading.settings.is_hedge_mode:
-        return Verdict("HEDGE_MODE", "Set the position mode to one-way.")
-    return None
+def _position_mode(reading: Reading, terms: Terms) -> Verdict | None:
+    """An order made for one mode is refused in the other: entries wait until both agree."""
+    if reading.settings is None or Market.FUTURES not in terms.markets:
+        return None
+    if reading.settings.is_hedge_mode == terms.wants_hedge_mode:
+        return None
+    if terms.wants_hedge_mode:
+        return Verdict("ONE_WAY_MODE", "Set the position mode to hedge.")
+    return Verdict("HEDGE_MODE", "Set the position mode to one-way.")
 
 
 def _multi_assets(reading: Reading, _: Terms) -> Verdict | None:
@@ -190,7 +196,7 @@ REASONS: tuple[Callable[[Reading, Terms], Verdict | None], ...] = (
     _another_account,
     _twin,
     _clock,
-    _hedge_mode,
+    _position_mode,
     _multi_assets,
     _portfolio_margin,
     _may_not_trade,

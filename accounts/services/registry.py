@@ -14,7 +14,16 @@ from django.db.models import QuerySet
 
 from accounts.credentials import Field, Sealer, fingerprint, last4
 from accounts.errors import AccountRefused
-from accounts.models import Account, AccountGroup, AccountSource, Executor, Health, Mode
+from accounts.models import (
+    Account,
+    AccountGroup,
+    AccountSource,
+    Executor,
+    Health,
+    MarginMode,
+    Mode,
+    PositionMode,
+)
 from alerts.models import Severity
 from alerts.services import clear_alert, raise_alert
 from exchange.port import Market
@@ -162,6 +171,13 @@ def markets_of(exchange: str) -> tuple[Market, ...]:
     """The markets of an exchange, perpetuals before spot; both for an unknown one, refused elsewhere."""
     venue = VENUES.get(exchange)
     return tuple(market for market in FUTURES_THEN_SPOT if venue is None or market in venue.markets)
+
+
+def refuse_untried_modes(exchange: str, position_mode: str, margin_mode: str) -> None:
+    """Raise AccountRefused(NOT_TRIED) for hedge mode or cross margin where no test ever traded with it."""
+    usual = (PositionMode.ONE_WAY, MarginMode.ISOLATED)
+    if exchange != "binance" and (position_mode, margin_mode) != usual:
+        raise AccountRefused("NOT_TRIED", f"{exchange} was tried one-way and isolated only.")
 
 
 def refuse_untried(exchange: str) -> None:

@@ -1,6 +1,7 @@
 """Leverage and margin mode of an account's symbols: asked for, read back, and the read-back decides."""
 
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import structlog
@@ -18,16 +19,37 @@ WRITTEN_FOR = timedelta(hours=12)
 log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What an account asks of each of its symbols."""
+
+    leverage: int
+    is_isolated: bool
+
+    @classmethod
+    def of(cls, account: Account) -> "Asked":
+        """As the account's row says."""
+        return cls(account.leverage, account.wants_isolated_margin)
+
+    def is_met_by(self, found: SymbolSettings | None) -> bool:
+        """Whether what was read back is what was asked for."""
+        return found is not None and (found.leverage, found.is_isolated) == (self.leverage, self.is_isolated)
+
+    def margin_mode_of(self, gateway: ExchangeGateway, symbol: str) -> Awaitable[None]:
+        """The request for the margin mode."""
+        return gateway.set_isolated_margin(symbol) if self.is_isolated else gateway.set_cross_margin(symbol)
+
+
 def ensure_symbol_settings(
     account: Account, symbols: Iterable[str], now: datetime
 ) -> dict[str, SymbolSettings]:
-    """Bring perpetual symbols to isolated margin and the account's leverage; store and return the read-back.
+    """Bring perpetual symbols to the account's margin mode and leverage; store and return the read-back.
 
     A refused change is no error here (the read-back shows what is), a failed read is: `GatewayError`, and
     nothing is stored. A symbol the exchange does not tell of is left out.
     """
     gateway = gateway_for(account, Market.FUTURES)
-    settling = _settle(gateway, account.leverage, tuple(symbols), Priority.ENTRY, {})
+    settling = _settle(gateway, Asked.of(account), tuple(symbols), Priority.ENTRY, {})
     read = IoLoop.current().run(settling, SETTLE_SECONDS)
     _store(account, read.values(), now)
     return read
@@ -73,31 +95,31 @@ def _known(
 async def _settle_one(
     account: Account, symbols: Sequence[str], urgency: Priority, known: Mapping[str, SymbolSettings]
 ) -> dict[str, SymbolSettings]:
-    return await _settle(gateway_for(account, Market.FUTURES), account.leverage, symbols, urgency, known)
+    return await _settle(gateway_for(account, Market.FUTURES), Asked.of(account), symbols, urgency, known)
 
 
 async def _settle(
     gateway: ExchangeGateway,
-    leverage: int,
+    asked: Asked,
     symbols: Sequence[str],
     urgency: Priority,
     known: Mapping[str, SymbolSettings],
 ) -> dict[str, SymbolSettings]:
     with priority(urgency):
-        before = known if _is_wrong_throughout(known, symbols, leverage) else await _read(gateway, symbols)
-        wrong = [symbol for symbol in symbols if not _is_as_asked(before.get(symbol), leverage)]
+        before = known if _is_wrong_throughout(known, symbols, asked) else await _read(gateway, symbols)
+        wrong = [symbol for symbol in symbols if not asked.is_met_by(before.get(symbol))]
         for symbol in wrong:
             found = before.get(symbol)
-            if found is None or not found.is_isolated:
-                await _asked(gateway.set_isolated_margin(symbol), symbol)
-            if found is None or found.leverage != leverage:
-                await _asked(gateway.set_leverage(symbol, leverage), symbol)
+            if found is None or found.is_isolated != asked.is_isolated:
+                await _asked(asked.margin_mode_of(gateway, symbol), symbol)
+            if found is None or found.leverage != asked.leverage:
+                await _asked(gateway.set_leverage(symbol, asked.leverage), symbol)
         return await _read(gateway, symbols) if wrong else dict(before)
 
 
-def _is_wrong_throughout(known: Mapping[str, SymbolSettings], symbols: Sequence[str], leverage: int) -> bool:
+def _is_wrong_throughout(known: Mapping[str, SymbolSettings], symbols: Sequence[str], asked: Asked) -> bool:
     """Whether each symbol is known, and known not to be as asked: then only the read-back is wanted."""
-    return all(symbol in known and not _is_as_asked(known[symbol], leverage) for symbol in symbols)
+    return all(symbol in known and not asked.is_met_by(known[symbol]) for symbol in symbols)
 
 
 async def _read(gateway: ExchangeGateway, symbols: Sequence[str]) -> dict[str, SymbolSettings]:
@@ -115,10 +137,6 @@ async def _asked(change: Awaitable[None], symbol: str) -> None:
         raise
     except GatewayError as error:
         log.warning("symbol setting refused", symbol=symbol, code=error.code)
-
-
-def _is_as_asked(found: SymbolSettings | None, leverage: int) -> bool:
-    return found is not None and found.is_isolated and found.leverage == leverage
 
 
 def store_all(account: Account, told: Iterable[SymbolSettings], now: datetime) -> None:

@@ -6,6 +6,7 @@ reason: then nothing was learnt and the row stays as it is.
 
 from collections.abc import Awaitable, Mapping
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any, TypeVar
 
 import structlog
@@ -41,7 +42,7 @@ log = structlog.get_logger(__name__)
 def verify_account(account: Account, now: datetime) -> Verdict:
     """Read money, positions, modes, every symbol's settings, permissions and clock; store and judge them.
 
-    An account in hedge mode is asked into one-way mode first, and read back; the read-back decides.
+    An account in another position mode than asked for is asked into it, and read back; the read-back decides.
 
     `POSTPONED` when our own speed limit left no room: then nothing is stored.
     """
@@ -56,7 +57,7 @@ def verify_account(account: Account, now: datetime) -> Verdict:
         return _store_unusable(account, error, now)
     # Who cannot be verified cannot enter: its reads are as urgent as an entry. Who is well can wait a minute.
     urgency = Priority.UPKEEP if account.health == Health.HEALTHY else Priority.ENTRY
-    reading = _read(gateways, urgency)
+    reading = _read(gateways, urgency, wants_hedge_mode=account.wants_hedge_mode)
     if reading.is_postponed:
         return POSTPONED
     return _store(account, reading, _terms(account, reading, markets), now)
@@ -84,16 +85,20 @@ def _markets(account: Account) -> frozenset[Market]:
     return frozenset(Market(market) for market in enabled)
 
 
-def _read(gateways: Mapping[Market, ExchangeGateway], urgency: Priority) -> Reading:
+def _read(
+    gateways: Mapping[Market, ExchangeGateway], urgency: Priority, *, wants_hedge_mode: bool
+) -> Reading:
     if not gateways:
         return Reading(failures={"executors": Failure("NO_EXECUTOR", "No executor is enabled.")})
     try:
-        return IoLoop.current().run(_ask(gateways, urgency), READ_SECONDS)
+        return IoLoop.current().run(_ask(gateways, urgency, wants_hedge_mode), READ_SECONDS)
     except TimeoutError:
         return Reading(failures={"account": Failure("TIMEOUT", f"No answer in {READ_SECONDS:.0f} s.")})
 
 
-async def _ask(gateways: Mapping[Market, ExchangeGateway], urgency: Priority) -> Reading:
+async def _ask(
+    gateways: Mapping[Market, ExchangeGateway], urgency: Priority, wants_hedge_mode: bool
+) -> Reading:
     futures, spot = gateways.get(Market.FUTURES), gateways.get(Market.SPOT)
     main = gateways.get(Market.FUTURES) or gateways[Market.SPOT]
     failures: dict[str, Failure] = {}
@@ -107,7 +112,7 @@ async def _ask(gateways: Mapping[Market, ExchangeGateway], urgency: Priority) ->
 
     with priority(urgency):
         offset_ms = await answer("clock", main.fetch_clock_offset_ms())
-        settings = await answer("settings", _in_one_way_mode(main))
+        settings = await answer("settings", _in_position_mode(main, is_hedge_mode=wants_hedge_mode))
         symbols = await answer("symbol settings", futures.fetch_symbol_settings()) if futures else None
         positions = await answer("positions", main.fetch_positions())
         permissions = await answer("permissions", main.fetch_permissions())
@@ -125,13 +130,13 @@ async def _ask(gateways: Mapping[Market, ExchangeGateway], urgency: Priority) ->
     )
 
 
-async def _in_one_way_mode(gateway: ExchangeGateway) -> AccountSettings:
-    """The account's modes, after it was asked into one-way mode where it was not; the read-back decides."""
+async def _in_position_mode(gateway: ExchangeGateway, *, is_hedge_mode: bool) -> AccountSettings:
+    """The account's modes, after it was asked into the position mode it lacked; the read-back decides."""
     settings = await gateway.fetch_account_settings()
-    if not settings.is_hedge_mode:
+    if settings.is_hedge_mode == is_hedge_mode:
         return settings
     try:
-        await gateway.set_one_way_mode()
+        await (gateway.set_hedge_mode() if is_hedge_mode else gateway.set_one_way_mode())
     except OrderNotPlaced as error:  # open orders or positions hold it there; or it was not the time to ask
         if isinstance(error, Throttled):
             raise
@@ -144,6 +149,7 @@ def _terms(account: Account, reading: Reading, markets: frozenset[Market]) -> Te
     return Terms(
         markets=markets,
         is_paper=account.mode == Mode.PAPER,
+        wants_hedge_mode=account.wants_hedge_mode,
         are_unknown_permissions_accepted=account.unknown_permissions_accepted,
         known_account_id=account.exchange_account_id,
         twin=_twin_of(account, reading),
@@ -197,9 +203,11 @@ def _write(account: Account, columns: dict[str, Any]) -> None:
 
 def _columns(account: Account, reading: Reading, verdict: Verdict, now: datetime) -> dict[str, Any]:
     columns = _verdict_columns(verdict, now) | _money_columns(reading, now)
-    if reading.balance is not None and account.day_started_at is None:
+    if account.day_started_at is None and (reading.balance or reading.spot_balance):
         # Without a baseline the day's loss is unknown: a new account would be denied until its first audit.
-        columns |= {"day_started_at": now, "day_baseline_equity": reading.balance.equity}
+        # A spot wallet is measured as it is now: only futures money has a baseline.
+        baseline = reading.balance.equity if reading.balance else Decimal(0)
+        columns |= {"day_started_at": now, "day_baseline_equity": baseline}
     if reading.permissions is not None or PERMISSIONS_READ in reading.failures:
         columns["permissions"] = permissions_of(reading.permissions).value
     if reading.clock_offset_ms is not None:

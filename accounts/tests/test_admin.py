@@ -45,6 +45,8 @@ TERMS = {
     "group": "",
     "time_zone": "UTC",
     "leverage": "3",
+    "position_mode": "one-way",
+    "margin_mode": "isolated",
 }
 
 pytestmark = pytest.mark.django_db

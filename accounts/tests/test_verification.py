@@ -127,6 +127,31 @@ def test_an_account_in_hedge_mode_is_brought_to_one_way_and_read_back(
     assert not account.is_hedge_mode
 
 
+def test_an_account_that_wants_hedge_mode_is_brought_there_and_unhealthy_until_it_is(
+    make_account: Callable[..., Account], paper_exchange: PaperExchange
+) -> None:
+    account = make_account()
+    account.position_mode = "hedge"
+    account.save()
+    held = {"status": 400, "code": -4068, "account": account.name}  # a position in the way of the change
+    paper_exchange.add_fault(kind="http", endpoint="POST /fapi/v1/positionSide/dual", **held)
+    verify_account(account, NOW)
+    paper_exchange.delete("/paper/faults")
+    assert (health(account), account.is_hedge_mode) == ((Health.UNHEALTHY, "ONE_WAY_MODE"), False)
+    assert verify_account(account, NOW).is_fit
+    account.refresh_from_db()
+    assert account.is_hedge_mode
+
+
+def test_a_spot_account_has_a_day_from_its_first_verification_on(
+    make_account: Callable[..., Account],
+) -> None:
+    account = make_account((Market.SPOT,))
+    assert verify_account(account, NOW).is_fit
+    account.refresh_from_db()
+    assert (account.day_started_at, account.day_baseline_equity) == (NOW, Decimal(0))
+
+
 def test_already_in_one_way_mode_is_no_error_and_the_read_back_decides(
     make_account: Callable[..., Account], paper_exchange: PaperExchange
 ) -> None:

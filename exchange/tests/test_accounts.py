@@ -86,6 +86,7 @@ async def test_positions_are_read_raw_and_a_row_without_quantity_is_none(
         unrealized_profit=Decimal("-11.7897"),
         liquidation_price=None,
         isolated_margin=Decimal("600.25"),
+        is_isolated=True,
     )
     assert (long.is_long, long.position_side) == (True, "LONG")
 
@@ -185,6 +186,21 @@ async def test_already_isolated_is_success(venue: RecordedVenue, futures: Future
 
     (asked,) = venue.asked_for("POST /fapi/v1/marginType")
     assert (asked.params["symbol"], asked.params["marginType"]) == ("BTCUSDT", "ISOLATED")
+
+
+async def test_hedge_mode_and_cross_margin_are_asked_for_by_the_venues_words(
+    venue: RecordedVenue, futures: FuturesGateway
+) -> None:
+    venue.refuse("POST /fapi/v1/positionSide/dual", -4059, "No need to change position side.")
+    venue.refuse("POST /fapi/v1/marginType", -4046, "No need to change margin type.")
+
+    await futures.set_hedge_mode()
+    await futures.set_cross_margin(BTC)
+
+    (mode,) = venue.asked_for("POST /fapi/v1/positionSide/dual")
+    (margin,) = venue.asked_for("POST /fapi/v1/marginType")
+    assert mode.params["dualSidePosition"] == "true"
+    assert (margin.params["symbol"], margin.params["marginType"]) == ("BTCUSDT", "CROSSED")
 
 
 async def test_a_refused_leverage_is_refused(venue: RecordedVenue, futures: FuturesGateway) -> None:

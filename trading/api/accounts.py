@@ -23,7 +23,13 @@ from trading.api.numbers import Computed, Figure, Text
 from trading.api.paging import Page, PagingQuery, page_of
 from trading.domain.percent import to_percent
 from trading.domain.states import PositionStatus
-from trading.services.account_changes import archive, change_canary, change_group, change_leverage
+from trading.services.account_changes import (
+    archive,
+    change_canary,
+    change_group,
+    change_leverage,
+    change_modes,
+)
 from trading.services.automatic_halts import read_standing
 from trading.services.days import read_days
 from trading.services.readings import equity_of
@@ -32,6 +38,8 @@ from trading.services.tokens import Scope
 router = Router(tags=["accounts"])
 
 Key = Annotated[SecretStr, Field(min_length=1, max_length=300)]
+PositionModeText = Literal["one-way", "hedge"]
+MarginModeText = Literal["isolated", "cross"]
 CONFLICTS = frozenset(
     {"NAME_TAKEN", "SAME_KEY", "ARCHIVED", "HAS_POSITION", "UNRESOLVED_ORDER", "ENVIRONMENT_KEYS"}
 )
@@ -53,6 +61,8 @@ class AccountIn(Schema):
     mode: Literal["paper", "testnet", "live"] | None = None
     group: Annotated[Text, Field(max_length=40)] = ""
     leverage: int = 3
+    position_mode: PositionModeText | None = None
+    margin_mode: MarginModeText | None = None
     executors: list[Market] | None = None
 
 
@@ -66,6 +76,8 @@ class AccountChange(Schema):
     pause_reason: Annotated[Text, Field(max_length=200)] = ""
     group: Annotated[Text, Field(max_length=40)] | None = None
     leverage: int | None = None
+    position_mode: PositionModeText | None = None
+    margin_mode: MarginModeText | None = None
     api_key: Key | None = None
     api_secret: Key | None = None
     passphrase: SecretStr = SecretStr("")
@@ -91,6 +103,8 @@ class AccountOut(Schema):
     tags: list[str]
     time_zone: str
     leverage: int
+    position_mode: str
+    margin_mode: str
     executors: list[ExecutorOut]
     is_enabled: bool
     is_canary: bool
@@ -186,17 +200,19 @@ def list_accounts(
 def add_account(request: HttpRequest, body: AccountIn) -> Status[AccountOut]:
     """Add an account and have it verified; it trades once it is found healthy."""
     try:
-        account = registry.create_account(
-            body.name,
-            body.api_key.get_secret_value(),
-            body.api_secret.get_secret_value(),
-            body.passphrase.get_secret_value(),
-            exchange=body.exchange,
-            mode=body.mode or settings.MODE,
-            group=body.group,
-            leverage=body.leverage,
-            executors=body.executors,
-        )
+        with transaction.atomic():
+            account = registry.create_account(
+                body.name,
+                body.api_key.get_secret_value(),
+                body.api_secret.get_secret_value(),
+                body.passphrase.get_secret_value(),
+                exchange=body.exchange,
+                mode=body.mode or settings.MODE,
+                group=body.group,
+                leverage=body.leverage,
+                executors=body.executors,
+            )
+            change_modes(account, body.position_mode, body.margin_mode)
     except AccountRefused as refusal:
         raise _as_answer(refusal) from refusal
     _ring_verification(account)
@@ -211,7 +227,7 @@ def read_account(request: HttpRequest, account_id: UUID) -> AccountOut:
 
 @router.patch("multi-account/api-keys/{uuid:account_id}", auth=needs(Scope.ADMIN), response=AccountOut)
 def change_account(request: HttpRequest, account_id: UUID, body: AccountChange) -> AccountOut:
-    """Pause, resume, regroup, ask for another leverage, let it go first or not, or replace the keys."""
+    """Pause, resume, regroup, ask for another leverage or mode, let it go first, or replace the keys."""
     account = get_object_or_404(Account, uuid=account_id)
     try:
         with transaction.atomic():
@@ -295,6 +311,9 @@ def _change(account: Account, body: AccountChange) -> None:
         change_group(account, body.group)
     if body.leverage is not None:
         change_leverage(account, body.leverage)
+    if body.position_mode is not None or body.margin_mode is not None:
+        change_modes(account, body.position_mode, body.margin_mode)
+        _ring_verification(account)
     if body.is_canary is not None:
         change_canary(account, is_canary=body.is_canary)
     if body.is_enabled is True:

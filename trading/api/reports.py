@@ -101,6 +101,7 @@ class StatusOut(Schema):
     halts: list[StandingHalt]
     accounts: AccountsOut
     positions: dict[str, int]
+    longest_unprotected_seconds: float | None
     orders: dict[str, int]
     alerts: dict[str, int]
     circuits_open: int
@@ -119,6 +120,7 @@ class StatusOut(Schema):
             halts=[StandingHalt.from_orm(halt) for halt in status.halts],
             accounts=AccountsOut.from_orm(status.accounts),
             positions=dict(status.positions),
+            longest_unprotected_seconds=status.longest_unprotected_seconds,
             orders=dict(status.orders),
             alerts=dict(status.alerts),
             circuits_open=status.circuits_open,

@@ -49,7 +49,7 @@ class TheirPosition:
 
 @dataclass(frozen=True, slots=True)
 class OurStop:
-    """A stop of ours; `is_resting` when our row says that it rests at the exchange."""
+    """A stop of ours; `is_resting` when our row says that it rests, `is_long` the side it protects."""
 
     order_id: int
     client_order_id: str
@@ -57,6 +57,7 @@ class OurStop:
     position_id: int
     is_resting: bool
     is_position_open: bool
+    is_long: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,4 +172,5 @@ def _of_stop(kind: DifferenceKind, stop: OurStop) -> Difference:
         position_id=stop.position_id,
         order_id=stop.order_id,
         client_order_id=stop.client_order_id,
+        is_long=stop.is_long,
     )

@@ -2,7 +2,7 @@
 
 from trading.models.decisions import Allocation, Decision
 from trading.models.operations import ApiToken, EquitySnapshot, Halt, Income, TickSlot
-from trading.models.orders import Fill, Order
+from trading.models.orders import Fill, ForeignOrder, Order
 from trading.models.positions import Position, PositionEvent
 from trading.models.signals import Signal, SignalSource
 from trading.models.watchers import WatcherProcess
@@ -13,6 +13,7 @@ __all__ = [
     "Decision",
     "EquitySnapshot",
     "Fill",
+    "ForeignOrder",
     "Halt",
     "Income",
     "Order",

@@ -115,6 +115,34 @@ class Order(models.Model):
         return self.type in {OrderType.STOP_MARKET, OrderType.STOP_LIMIT}
 
 
+class ForeignOrder(models.Model):
+    """An open order that is not ours, as an account's stream or an audit last showed it.
+
+    Never touched: while it rests, its coin is closed to entries of the account, for it may fill any moment.
+    """
+
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="foreign_orders")
+    market = models.CharField(max_length=8, choices=[(m.value, m.value) for m in Market])
+    symbol = models.CharField(max_length=40)
+    base = models.CharField(max_length=20)
+    client_order_id = models.CharField(max_length=64)
+    seen_at = models.DateTimeField()
+
+    class Meta:
+        """One row an order."""
+
+        ordering: ClassVar = ["account_id", "symbol"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["account", "market", "client_order_id"], name="one_row_per_foreign_order"
+            )
+        ]
+
+    def __str__(self) -> str:
+        """Show where it rests."""
+        return f"{self.symbol} {self.client_order_id}"
+
+
 class Fill(models.Model):
     """One execution, known by the exchange's trade id; the same fill from two roads is one row."""
 
@@ -135,6 +163,12 @@ class Fill(models.Model):
     fee_asset = models.CharField(max_length=20, blank=True, default="")
     realized_profit = models.DecimalField(max_digits=30, decimal_places=12, default=0)
     is_maker = models.BooleanField(default=False)
+    position_side = models.CharField(
+        max_length=5,
+        blank=True,
+        default="",
+        help_text="LONG or SHORT in hedge mode: what it opened or closed.",
+    )
     filled_at = models.DateTimeField()
 
     class Meta:

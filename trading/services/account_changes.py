@@ -8,7 +8,7 @@ from django.db.models import Q
 from accounts.errors import AccountRefused
 from accounts.models import Account, AccountGroup
 from accounts.services.limits import check_owners
-from accounts.services.registry import HIGHEST_LEVERAGE, wipe_keys
+from accounts.services.registry import HIGHEST_LEVERAGE, refuse_untried_modes, wipe_keys
 from trading.domain.states import OPEN, OrderStatus, PositionStatus
 from trading.models import Order, Position
 
@@ -50,6 +50,22 @@ def change_canary(account: Account, *, is_canary: bool) -> None:
     """Let an account go first in staged decisions, or with the rest."""
     account.is_canary = is_canary
     account.save(update_fields=["is_canary"])
+
+
+def change_modes(account: Account, position_mode: str | None, margin_mode: str | None) -> None:
+    """Ask for another position or margin mode; the next verification and read-back bring it about.
+
+    Raises AccountRefused: HAS_POSITION while something is open, which holds the exchange in its mode;
+    NOT_TRIED where the exchange was not tried with it.
+    """
+    position_mode, margin_mode = position_mode or account.position_mode, margin_mode or account.margin_mode
+    if (position_mode, margin_mode) == (account.position_mode, account.margin_mode):
+        return
+    refuse_untried_modes(account.exchange, position_mode, margin_mode)
+    if Position.objects.filter(account=account, status=PositionStatus.OPEN).exists():
+        raise AccountRefused("HAS_POSITION", f"{account.name} holds a position: close it first.")
+    account.position_mode, account.margin_mode = position_mode, margin_mode
+    account.save(update_fields=["position_mode", "margin_mode"])
 
 
 def change_leverage(account: Account, leverage: int) -> None:

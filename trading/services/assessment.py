@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from django.conf import settings
 
-from accounts.models import Account
+from accounts.models import Account, MarginMode
 from exchange.port import Market
 from trading.domain.exit_plan import Distances
 from trading.domain.gate import (
@@ -25,10 +25,10 @@ from trading.domain.sizing import SizingInput, risk_equity, size
 from trading.domain.states import DenyCode, SkipCode
 from trading.services.exposure import Exposure, Held, InFlight, Wallet
 from trading.services.market import TAKER_FEES
-from trading.services.scene import Scene, unhealthy_reasons
+from trading.services.scene import ReadBack, Scene, unhealthy_reasons
 
 NOTHING = Wallet(ZERO, ZERO, ZERO)
-ISOLATED = "isolated"
+ISOLATED = MarginMode.ISOLATED.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,8 +182,8 @@ def _account_state(scene: Scene, account: Account, market: Market, exposure: Exp
         # Never read back is no leverage to plan by, but SETTINGS is its name: the margin mode tells it.
         leverage=Decimal(read_back.leverage) if read_back and not is_spot else asked_leverage,
         asked_leverage=asked_leverage,
-        margin_mode=ISOLATED if is_spot or (read_back and read_back.is_isolated) else None,
-        asked_margin_mode=ISOLATED,
+        margin_mode=ISOLATED if is_spot else _margin_mode(read_back),
+        asked_margin_mode=ISOLATED if is_spot else account.margin_mode,
         trades_today=exposure.entries_today,
         picture_age_seconds=(scene.now - account.fresh_at).total_seconds() if account.fresh_at else None,
         is_long_only=all(executor.market == Market.SPOT for executor in scene.executors[account.pk]),
@@ -192,12 +192,19 @@ def _account_state(scene: Scene, account: Account, market: Market, exposure: Exp
     )
 
 
+def _margin_mode(read_back: ReadBack | None) -> str | None:
+    if read_back is None:
+        return None
+    return ISOLATED if read_back.is_isolated else MarginMode.CROSS
+
+
 def _book(exposure: Exposure, correlations: Mapping[str, Decimal | None]) -> Book:
     return Book(
         held=tuple(_stake(held) for held in exposure.held),
         in_flight=tuple(_stake(entry) for entry in exposure.in_flight),
         unknown_bases=frozenset(entry.base for entry in exposure.in_flight if entry.is_unknown),
-        pending_bases=frozenset(entry.base for entry in exposure.in_flight if not entry.is_unknown),
+        pending_bases=exposure.foreign_bases
+        | frozenset(entry.base for entry in exposure.in_flight if not entry.is_unknown),
         open_bases=frozenset(held.base for held in exposure.held),
         correlations=correlations,
     )

@@ -17,7 +17,7 @@ from exchange.budget import Priority, priority
 from exchange.loop import IoLoop
 from exchange.port import BalanceReport, ExchangeGateway, Market, OrderReport, PositionReport
 from trading.domain.states import OPEN, PositionStatus
-from trading.models import Order, Position
+from trading.models import ForeignOrder, Order, Position
 from trading.services.stops import STOPS
 
 READ_SECONDS = 10.0
@@ -50,6 +50,11 @@ class Picture:
     symbols: frozenset[str]
     balance: BalanceReport
     spot: BalanceReport | None = None
+    spot_symbols: frozenset[str] = frozenset()
+
+    def market_of(self, symbol: str) -> Market:
+        """Where a listed symbol trades: the two markets spell theirs differently."""
+        return Market.SPOT if symbol in self.spot_symbols else Market.FUTURES
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +66,7 @@ class Watched:
 
 
 def watched_symbols(accounts: Sequence[Account], now: datetime) -> dict[int, Watched]:
-    """Where each account has an open position or order, or a stop that ended lately, in three queries."""
+    """Where each account has an open position or order, a stop that ended lately, or a stranger's order."""
     found: dict[int, dict[str, set[str]]] = defaultdict(lambda: {market: set() for market in Market})
     ids = [account.pk for account in accounts]
     held = Position.objects.filter(account__in=ids, status=PositionStatus.OPEN)
@@ -73,7 +78,8 @@ def watched_symbols(accounts: Sequence[Account], now: datetime) -> dict[int, Wat
         submitted_at__isnull=False,
         finished_at__gte=now - LEFTOVERS_SOUGHT,
     ).order_by()
-    for rows in (held, live, ended):
+    strangers = ForeignOrder.objects.filter(account__in=ids).order_by()
+    for rows in (held, live, ended, strangers):
         for account, market, symbol in rows.values_list("account_id", "market", "symbol"):
             found[account][market].add(symbol)
     return {
@@ -158,7 +164,8 @@ async def _read_one(account: Account, watched: Watched, now: datetime, *, with_s
         positions=tuple(positions),
         orders=tuple(orders),
         stops=tuple(stops),
-        symbols=watched.futures | watched.spot,
+        symbols=watched.futures | (watched.spot if with_spot else frozenset()),
+        spot_symbols=watched.spot if with_spot else frozenset(),
         balance=balance,
         spot=spot,
     )

@@ -22,7 +22,7 @@ from trading.domain.limits import Limits
 from trading.domain.percent import ZERO, profit
 from trading.domain.sizing import loss_at_stop
 from trading.domain.states import OPEN, OrderPurpose, OrderStatus, PositionStatus
-from trading.models import Fill, Income, Order, Position
+from trading.models import Fill, ForeignOrder, Income, Order, Position
 from trading.services.market import TAKER_FEES
 from trading.services.money_flow import READ_ASSET, TRANSFERS
 
@@ -138,11 +138,13 @@ class Wallet:
 class Exposure:
     """Everything one account has at stake.
 
+    `foreign_bases` are coins on which an order rests that is not ours.
     The day is that of all markets it has an executor for, futures and spot; None where a part is unknown.
     """
 
     held: list[Held] = field(default_factory=list)
     in_flight: list[InFlight] = field(default_factory=list)
+    foreign_bases: frozenset[str] = frozenset()
     wallets: dict[Market, Wallet] = field(default_factory=dict)
     entries_today: int = 0
     day_profit: Decimal | None = None
@@ -217,6 +219,7 @@ class _Rows:
     sold_coins: Mapping[int, Sequence[_PositionRow]]
     in_flight: Mapping[int, Sequence[_EntryRow]]
     entered: Mapping[int, Mapping[int, datetime]]
+    strangers: Mapping[int, frozenset[str]]
     fills: Mapping[int, Sequence[_FillRow]]
     transfers: Mapping[int, Sequence[_MoveRow]]
 
@@ -234,6 +237,7 @@ class _Rows:
             positions=_by_account(_PositionRow, Position.objects.filter(mine, status=PositionStatus.OPEN)),
             in_flight=_by_account(_EntryRow, entries.filter(status__in=sorted(OPEN))),
             entered=_entered(entries.filter(created_at__gte=since, filled_quantity__gt=0)),
+            strangers=_coins_of_strangers(mine),
             fills=_by_account(_FillRow, Fill.objects.filter(mine, filled_at__gt=read_at).order_by()),
             transfers=_by_account(_MoveRow, moves.filter(at__gte=since)),
         )
@@ -245,6 +249,14 @@ def _markets(mine: Q) -> dict[int, frozenset[str]]:
     for account_id, market in enabled.values_list("account_id", "market"):
         found[account_id].add(market)
     return {account_id: frozenset(markets) for account_id, markets in found.items()}
+
+
+def _coins_of_strangers(mine: Q) -> dict[int, frozenset[str]]:
+    """The coins on which orders rest that are not ours."""
+    found: dict[int, set[str]] = defaultdict(set)
+    for account_id, base in ForeignOrder.objects.filter(mine).order_by().values_list("account_id", "base"):
+        found[account_id].add(base)
+    return {account_id: frozenset(bases) for account_id, bases in found.items()}
 
 
 def _by_account(kind: type[Row], rows: QuerySet[Any]) -> dict[int, list[Row]]:
@@ -272,6 +284,7 @@ def _exposure(
     exposure = Exposure(
         held=[_held(position, limits, mark_prices) for position in rows.positions.get(account.pk, ())],
         in_flight=[_in_flight(order) for order in in_flight],
+        foreign_bases=rows.strangers.get(account.pk, frozenset()),
         entries_today=len(
             entered | {order.allocation_id for order in in_flight if order.created_at >= start}
         ),

@@ -223,5 +223,6 @@ def _row(account: Account, market: Market, report: FillReport, order: Order | No
         fee_asset=report.fee_asset,
         realized_profit=report.realized_profit,
         is_maker=report.is_maker,
+        position_side=report.position_side or "",
         filled_at=report.filled_at,
     )

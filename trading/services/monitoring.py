@@ -23,7 +23,7 @@ from accounts.models import Account
 from accounts.services.limits import usable_limits_of
 from alerts.models import Severity
 from alerts.services import clear_alert, clear_alerts, raise_alert
-from exchange.port import Market, PositionReport
+from exchange.port import Market, OrderSide, PositionReport
 from trading.domain.comparison import (
     Difference,
     DifferenceKind,
@@ -40,9 +40,11 @@ from trading.services import (
     audits,
     automatic_halts,
     balances,
+    changed_settings,
     closing,
     emergency,
     execution,
+    foreign_orders,
     market,
     pictures,
     preparing,
@@ -55,7 +57,8 @@ from trading.services.audits import Picture, Watched
 from trading.services.bells import Bells
 from trading.services.exposure import exposures
 from trading.services.fills import record_fills
-from trading.services.taken import tell_taken
+from trading.services.foreign_orders import Seen
+from trading.services.taken import tell_reduced, tell_taken
 
 STOPS = (OrderPurpose.HARD_STOP, OrderPurpose.WORKING_STOP)
 RESTING = OrderStatus.ACKNOWLEDGED
@@ -80,6 +83,7 @@ def monitor(now: datetime) -> Bells:
     watched = audits.watched_symbols(accounts, now)
     chosen = audits.choose(accounts, watched, now)
     bells.add(audit(chosen, watched, now))
+    bells.add(changed_settings.follow(now))
     balances.read_incomes(chosen, now)
     preparing.prepare(accounts, now)
     _judge(accounts, now)
@@ -103,12 +107,27 @@ def audit(accounts: Sequence[Account], watched: Mapping[int, Watched], now: date
                     "difference", account=account.name, kind=difference.kind, symbol=difference.symbol
                 )
                 bells.add(_correct(account, difference, seen[account.pk], unbooked, now))
+            changed_settings.note_margin_modes(account, seen[account.pk].positions, now)
+            _keep_strangers(account, seen[account.pk], ours, now)
         except Exception as error:  # noqa: BLE001  # one account's oddity must not cost all others their halts
             _tell_uncorrected(account, error, now)
         else:
             corrected.append(f"{NOT_CORRECTED}{account.pk}")
     clear_alerts(corrected, now)
     return bells.add(unbooked.book(now))
+
+
+def _keep_strangers(account: Account, picture: Picture, ours: "_Ours", now: datetime) -> None:
+    """Orders that are not ours close their coin to entries while they rest."""
+    listed = [*picture.orders, *picture.stops]
+    strangers = [one for one in listed if one.client_order_id not in ours.known_ids]
+    foreign_orders.keep(
+        [Seen(account.pk, picture.market_of(one.symbol), one) for one in strangers],
+        now,
+    )
+    foreign_orders.forget_unlisted(
+        account.pk, picture.symbols, [one.client_order_id for one in strangers], now
+    )
 
 
 def _tell_uncorrected(account: Account, error: Exception, now: datetime) -> None:
@@ -139,6 +158,7 @@ class _Unbooked:
             bells.add(closing.settle_flat(self.vanished, now))
         if self.changed:
             bells.add(_book_executions(self.changed, now))
+            tell_reduced(self.changed, now)
         tell_taken(self.vanished, now)
         return bells
 
@@ -250,6 +270,7 @@ def _our_stop(stop: Order) -> OurStop:
         position_id=stop.position_id or 0,
         is_resting=stop.status == RESTING,
         is_position_open=position is not None and position.status == PositionStatus.OPEN,
+        is_long=stop.side == OrderSide.SELL,
     )
 
 
@@ -282,7 +303,8 @@ def _correct(
 
 
 def _is_held(difference: Difference, picture: Picture) -> bool:
-    return any(one.symbol == difference.symbol and one.quantity > 0 for one in picture.positions)
+    place = (difference.symbol, difference.is_long)
+    return any((one.symbol, one.is_long) == place and one.quantity > 0 for one in picture.positions)
 
 
 def _follow_foreign(difference: Difference, picture: Picture) -> bool:

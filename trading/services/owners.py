@@ -17,6 +17,7 @@ from trading.services import plans
 from trading.services.position_rows import step
 
 ZERO = Decimal(0)
+LONG = "LONG"
 
 
 class Owners:
@@ -109,14 +110,19 @@ class Owners:
         """
         if fill.market == Market.SPOT:
             return None
-        if (same_side := self._position(fill, is_long=_is_buy(fill))) is not None:
-            self._change_foreign(same_side, fill.quantity, fill)
+        is_buy = _is_buy(fill)
+        # In hedge mode a sale may open a short beside our long: only the side it names was touched.
+        sides = [fill.position_side == LONG] if fill.position_side else [is_buy, not is_buy]
+        held = next((one for is_long in sides if (one := self._position(fill, is_long=is_long))), None)
+        if held is None:
             return None
-        ours = self._position(fill, is_long=not _is_buy(fill))
-        if ours is not None and ours.foreign_quantity >= fill.quantity:
-            self._change_foreign(ours, -fill.quantity, fill)
+        if held.is_long == is_buy:
+            self._change_foreign(held, fill.quantity, fill)
             return None
-        return ours
+        if held.foreign_quantity >= fill.quantity:
+            self._change_foreign(held, -fill.quantity, fill)
+            return None
+        return held
 
     def _change_foreign(self, position: Position, change: Decimal, fill: Fill) -> None:
         position.foreign_quantity += change

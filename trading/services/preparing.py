@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from django.conf import settings
 from django.db.models import F, Q, QuerySet
 
-from accounts.models import Account, Health, SymbolSetting
+from accounts.models import Account, Health, MarginMode, SymbolSetting
 from accounts.services.among import Among
 from accounts.services.symbol_settings import ensure_symbol_settings_of
 from exchange.budget import Priority
@@ -94,7 +94,10 @@ def missing(accounts: Sequence[Account], symbols: Collection[str], now: datetime
     One with an open position, ours or a stranger's, is left as it is: its margin would move under it.
     """
     ids = [account.pk for account in accounts]
-    right = Q(is_isolated=True, leverage=F("account__leverage"), read_at__gte=now - READ_AGAIN_AFTER)
+    wants_isolated = Q(account__margin_mode=MarginMode.ISOLATED)
+    right = Q(leverage=F("account__leverage"), read_at__gte=now - READ_AGAIN_AFTER) & (
+        Q(wants_isolated, is_isolated=True) | Q(~wants_isolated, is_isolated=False)
+    )
     ready: dict[int, set[str]] = defaultdict(set)
     mine = Q(Among("account_id", ids))
     read_back = SymbolSetting.objects.filter(right, mine, symbol__in=symbols)

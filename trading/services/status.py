@@ -71,6 +71,7 @@ class DeskStatus:
     halts: Sequence[Halt]
     accounts: AccountSummary
     positions: Mapping[str, int]
+    longest_unprotected_seconds: float | None
     orders: Mapping[str, int]
     alerts: Mapping[str, int]
     sources: Sequence[SignalSource] = field(default_factory=list)
@@ -101,6 +102,7 @@ def read_status(now: datetime) -> DeskStatus:
     """Read the desk's state: a fixed number of queries, none per account."""
     pulses, broker_answers = _pulses()
     alerts, circuits = _alerts()
+    positions, unprotected_since = _positions()
     return DeskStatus(
         mode=settings.MODE,
         gate_off=sorted(str(code) for code in settings.GATE_OFF),
@@ -110,7 +112,10 @@ def read_status(now: datetime) -> DeskStatus:
         pulses=pulses,
         halts=list(Halt.objects.filter(resumed_at__isnull=True)),
         accounts=_accounts(),
-        positions=_positions(),
+        positions=positions,
+        longest_unprotected_seconds=(
+            None if unprotected_since is None else max(0.0, (now - unprotected_since).total_seconds())
+        ),
         orders=_orders(),
         alerts=alerts,
         sources=list(SignalSource.objects.filter(is_active=True)),
@@ -182,10 +187,18 @@ def _day_change(equity: Decimal | None, baseline: Decimal | None) -> tuple[Decim
     return equity - baseline, None if ratio is None else percent.to_percent(ratio)
 
 
-def _positions() -> dict[str, int]:
+def _positions() -> tuple[dict[str, int], datetime | None]:
+    """Counts of what is open, and since when the longest of ours has had no verified stop."""
     counted = {state.value: Count("pk", filter=Q(protection=state, is_foreign=False)) for state in Protection}
     opened = Position.objects.filter(status=PositionStatus.OPEN).order_by()
-    return opened.aggregate(open=Count("pk"), foreign=Count("pk", filter=Q(is_foreign=True)), **counted)
+    found = opened.aggregate(
+        open=Count("pk"),
+        foreign=Count("pk", filter=Q(is_foreign=True)),
+        first=Min("unprotected_since", filter=Q(is_foreign=False)),
+        **counted,
+    )
+    since: datetime | None = found.pop("first")
+    return found, since
 
 
 def _orders() -> dict[str, int]:

@@ -16,9 +16,10 @@ from accounts.models import Account, SymbolSetting
 from exchange.port import Market, ReportStatus
 from exchange.stream_events import ConditionalEvent, ConfigEvent, OrderEvent, StreamDown, StreamUp, UserEvent
 from trading.models import Order
-from trading.services import execution
+from trading.services import execution, foreign_orders
 from trading.services.bells import Bells
 from trading.services.fills import Executions, Orders, warm_market_table, write_executions
+from trading.services.foreign_orders import Seen
 from trading.services.position_rows import hold_accounts, lock_holders
 from trading.services.shares import settle_shares, settled_decisions
 
@@ -120,9 +121,25 @@ def _apply_orders(told: Sequence[Told], now: datetime) -> Bells:
         seen = {one.order.pk for one, is_seen in reported if is_seen}
         if seen:
             Order.objects.filter(pk__in=seen).update(is_seen=True)
+        foreign_orders.keep(_strangers(told, orders), now)
         settle_shares({one.order.allocation_id for one, _ in reported if one.order.allocation_id}, now)
     bells.decisions = settled_decisions(bells.decisions)
     return bells
+
+
+def _strangers(told: Sequence[Told], orders: Orders) -> list[Seen]:
+    """Orders of nobody here; what a fired stop of ours became bears another id and is known by its number."""
+    found = []
+    for one in told:
+        event = one.event
+        if not isinstance(event, OrderEvent | ConditionalEvent):
+            continue
+        report = event.report
+        names = (one.account_id, one.market.value, report.client_order_id)
+        number = (one.account_id, one.market.value, report.symbol, report.exchange_order_id)
+        if names not in orders.by_client_id and number not in orders.by_exchange_id:
+            found.append(Seen(one.account_id, one.market, report))
+    return found
 
 
 def _ours(told: Sequence[Told], orders: Orders) -> list[tuple[execution.Reported, bool]]:

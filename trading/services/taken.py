@@ -19,6 +19,9 @@ from trading.models import Fill, Position
 from trading.services.positions import close_reason
 
 READ_SECONDS = 8.0
+MOST_NAMED = 20
+"""Executions asked about in one tick."""
+
 TAKEN = (CloseReason.FOREIGN, CloseReason.LIQUIDATED, CloseReason.ADL, CloseReason.SETTLED)
 
 log = structlog.get_logger(__name__)
@@ -43,21 +46,53 @@ def tell_taken(position_ids: Sequence[int], now: datetime) -> None:
         )
 
 
+def tell_reduced(position_ids: Sequence[int], now: datetime) -> None:
+    """Find out who reduced positions that are still open; what the exchange took is told, a person's is not.
+
+    That one is told as a correction already.
+    """
+    unnamed = Fill.objects.filter(
+        position__in=position_ids,
+        position__status=PositionStatus.OPEN,
+        order__isnull=True,
+        client_order_id="",
+    )
+    fills = list(unnamed.select_related("account", "position").order_by("-filled_at")[:MOST_NAMED])
+    _name(fills)
+    for fill in fills:
+        reason = close_reason(fill)
+        if fill.position is not None and reason in TAKEN and reason != CloseReason.FOREIGN:
+            raise_alert(
+                f"taken:{fill.position_id}",
+                Severity.CRITICAL,
+                reason,
+                f"{fill.symbol}: {fill.quantity.normalize():f} of it were taken by the exchange ({reason}).",
+                account=fill.account.name,
+                symbol=fill.symbol,
+                now=now,
+            )
+
+
 def _name_closers(positions: Sequence[Position]) -> None:
     """Write the client ids behind the executions that closed them, and the reason these tell."""
     last = {position: _last_stranger(position) for position in positions}
     unnamed = [fill for fill in last.values() if fill is not None and not fill.client_order_id]
-    answers = IoLoop.current().run_all([_client_order_id(fill) for fill in unnamed], READ_SECONDS)
-    for fill, answer in zip(unnamed, answers, strict=True):
+    _name(unnamed)
+    for position, closer in last.items():
+        if closer is not None:
+            position.close_reason = close_reason(closer)
+            position.save(update_fields=["close_reason", "updated_at"])
+
+
+def _name(fills: Sequence[Fill]) -> None:
+    """Write the client ids of the orders behind executions; one that cannot be read stays a stranger's."""
+    answers = IoLoop.current().run_all([_client_order_id(fill) for fill in fills], READ_SECONDS)
+    for fill, answer in zip(fills, answers, strict=True):
         if isinstance(answer, BaseException):
             log.warning("closer_not_named", account=fill.account.name, error=str(answer)[:200])
             continue
         fill.client_order_id = answer
         fill.save(update_fields=["client_order_id"])
-    for position, closer in last.items():
-        if closer is not None:
-            position.close_reason = close_reason(closer)
-            position.save(update_fields=["close_reason", "updated_at"])
 
 
 def _last_stranger(position: Position) -> Fill | None:

@@ -2,8 +2,10 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
+
+from django.db.models import Count, Min
 
 from accounts.models import Account
 from accounts.services.limits import desk_limits
@@ -16,6 +18,7 @@ from trading.models import Position
 from trading.services.exposure import Exposure
 
 NEAR_STOP, DECISION_LOSING, DAY_LOSS, MARGIN_LOW = "STOP_NEAR", "DECISION_LOSING", "DAY_LOSS", "MARGIN_LOW"
+NO_STOP = "NO_VERIFIED_STOP"
 
 
 def warn(
@@ -28,6 +31,7 @@ def warn(
     """Raise and clear the warnings of positions, decisions and accounts as they stand at these marks."""
     desk = desk_limits()
     standing = _decision_warnings(marks, desk) | _account_warnings(accounts, limits, exposures, desk)
+    standing |= _unprotected(desk, now)
     told = _told()
     for cause in standing.keys() - told:
         code, message = standing[cause]
@@ -57,6 +61,20 @@ def _decision_warnings(marks: Mapping[str, Decimal], limits: Limits) -> dict[str
                 f"{symbol}: the decision is losing on all of its {len(positions)} accounts.",
             )
     return found
+
+
+def _unprotected(limits: Limits, now: datetime) -> dict[str, tuple[str, str]]:
+    """Positions without a verified stop for too long, by symbol, whoever was to protect them."""
+    since = now - timedelta(seconds=limits.unprotected_seconds)
+    late = Position.objects.filter(status=PositionStatus.OPEN, is_foreign=False, unprotected_since__lte=since)
+    rows = late.order_by().values_list("symbol").annotate(n=Count("pk"), first=Min("unprotected_since"))
+    return {
+        f"no-stop:{symbol}": (
+            NO_STOP,
+            f"{symbol}: {n} without a verified stop, the longest for {(now - first).total_seconds():.0f} s.",
+        )
+        for symbol, n, first in rows
+    }
 
 
 def is_near_stop(position: Position, mark_price: Decimal, share: Decimal) -> bool:
@@ -109,6 +127,6 @@ def _is_margin_low(account: Account, reserve: Decimal) -> bool:
 
 def _told() -> set[str]:
     ours = Alert.objects.filter(
-        code__in=[NEAR_STOP, DECISION_LOSING, DAY_LOSS, MARGIN_LOW], cleared_at__isnull=True
+        code__in=[NEAR_STOP, DECISION_LOSING, DAY_LOSS, MARGIN_LOW, NO_STOP], cleared_at__isnull=True
     )
     return set(ours.values_list("cause", flat=True))

@@ -40,6 +40,7 @@ async def test_positions_are_told_in_base_units_with_the_sign_as_direction(
             unrealized_profit=Decimal("0.75"),
             liquidation_price=Decimal("4200.5"),
             isolated_margin=Decimal("55.34"),
+            is_isolated=True,
         )
     ]
 
