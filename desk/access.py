@@ -7,6 +7,7 @@ from django.http import HttpRequest, HttpResponse
 
 View = Callable[..., HttpResponse]
 
+TRADES = "trading.change_position"
 SEES_THE_DESK = "trading.view_position"
 UNAUTHORIZED = 401
 
@@ -19,6 +20,19 @@ def for_operators(view: View) -> View:
         if not request.user.is_authenticated:
             return _ask_to_sign_in(request)
         if not request.user.has_perm(SEES_THE_DESK):
+            raise PermissionDenied
+        return view(request, *args, **kwargs)
+
+    return guarded
+
+
+def for_traders(view: View) -> View:
+    """As `for_operators`, for what stops or resumes trading: it asks for the right to change positions."""
+
+    @for_operators
+    @wraps(view)
+    def guarded(request: HttpRequest, *args: object, **kwargs: object) -> HttpResponse:
+        if not request.user.has_perm(TRADES):
             raise PermissionDenied
         return view(request, *args, **kwargs)
 

@@ -10,16 +10,18 @@ from django.views.decorators.http import require_GET
 from accounts.models import Account
 from desk.access import for_operators
 from desk.board import read_account, read_board, read_decision, read_looks
+from desk.chart import draw
 from exchange.errors import ReadFailed
-from trading.domain import exit_plan
 from trading.domain.states import DecisionStatus
 from trading.models import Decision, Position
 from trading.services import market_upkeep
+from trading.services.candle_window import candle_window
 from trading.services.desk_exposure import read_desk_exposure
 from trading.services.equity_curve import read_curve
 from trading.services.fan_outs import read_steps, route_of
 from trading.services.market import MarketFigures
 from trading.services.market import figures as read_figures
+from trading.services.position_story import read_story, watched_symbol
 from trading.services.prices import seen_marks
 from trading.services.readings import read_position
 from trading.services.status import read_status
@@ -158,18 +160,22 @@ def why(request: HttpRequest, account_id: UUID) -> HttpResponse:
 @never_cache
 @for_operators
 def position(request: HttpRequest, position_id: UUID) -> HttpResponse:
-    """One position: its figures, its plan, and each step of its life."""
+    """One position: its figures, a chart of its price and levels, its plan, its life and its protection."""
     rows = Position.objects.select_related("account", "allocation__decision__signal")
     row = get_object_or_404(rows, uuid=position_id)
     now = settings.CLOCK.now()
+    story, mark = read_story(row, now), seen_marks([row]).get(row.symbol)
+    window = candle_window(watched_symbol(row), story.since, story.until, now)
     return render(
         request,
         "desk/position.html",
         {
             "status": read_status(now),
-            "plan": exit_plan.from_json(row.plan) if row.plan else None,
-            "reading": read_position(row, seen_marks([row]).get(row.symbol), now),
-            "events": row.events.all(),
+            "plan": story.plan,
+            "reading": read_position(row, mark, now),
+            "story": story,
+            "candles": window,
+            "charts": draw(story, window, mark.mark_price if mark else None),
             "orders": row.orders.order_by("pk"),
             "fills": row.fills.select_related("order").order_by("filled_at", "pk"),
         },

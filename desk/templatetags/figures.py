@@ -200,3 +200,29 @@ def _grouped(value: Decimal, places: int) -> str:
 
 def _signed(value: Decimal, places: int) -> str:
     return f"+{_grouped(value, places)}" if value > 0 else _grouped(value, places)
+
+
+STEPS = {
+    "ENTERED": "Entered",
+    "REDUCED": "Reduced",
+    "PLANNED": "Exit plan made",
+    "UNPROTECTED": "Without a stop",
+    "ACKED": "Stop accepted",
+    "VERIFIED": "Stop seen at the exchange",
+    "STOP_MOVED": "Stop moved",
+    "STOP_CROSSED": "Mark went through the stop",
+    "STOP_FAILED": "Stop failed",
+    "STOP_ADOPTED": "Resting stop adopted",
+    "LEFTOVER_STOP": "Leftover stop in the way",
+    "EXIT_WANTED": "Exit wanted",
+    "EXIT_DROPPED": "Exit no longer wanted",
+    "FOREIGN_SHARE": "A stranger's share changed",
+    "CLOSED": "Closed",
+    "REOPENED": "Reopened by a late fill",
+}
+
+
+@register.filter
+def step_words(code: str) -> str:
+    """A step of a position's life in words; an unknown one by its code."""
+    return STEPS.get(code, code)

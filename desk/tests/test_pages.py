@@ -2,6 +2,7 @@
 
 import re
 from datetime import timedelta
+from decimal import Decimal
 from uuid import uuid4
 
 import pytest
@@ -16,7 +17,7 @@ from accounts.services.limits import set_override
 from exchange import heartbeat
 from tests.processes import Valkey
 from trading.domain.states import PositionStatus
-from trading.models import Decision, Halt, Position
+from trading.models import Decision, Halt, Order, Position
 from trading.tests import rows
 from trading.tests.busy_desk import fill_desk
 
@@ -159,6 +160,32 @@ def test_a_position_page_tells_its_life(operator: Client, redis: Redis, status: 
     assert ("Net profit" in page) == (status == PositionStatus.CLOSED)
 
 
+def test_a_position_page_draws_its_price_levels_and_stops(operator: Client, redis: Redis) -> None:
+    fill_desk(redis, accounts=2)
+    position = Position.objects.filter(status=PositionStatus.OPEN).first()
+    assert position is not None
+    told = {"stop_price": "96704.9", "unknown": "divergence"}
+    position.events.create(at=position.opened_at, code="PLANNED", detail=told)
+    position.events.create(
+        at=position.opened_at + timedelta(seconds=1), code="VERIFIED", detail={"unprotected_seconds": "0.4"}
+    )
+    rows.entry(position.allocation, "a-stop", purpose="HARD_STOP", trigger_price=Decimal("96704.9"))  # type: ignore[arg-type]
+    Order.objects.filter(client_order_id="a-stop").update(
+        position=position, is_seen=True, close_position=True
+    )
+
+    body = operator.get(f"/desk/positions/{position.uuid}/").content.decode()
+    page = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", body))
+
+    assert [body.count(f'class="price-chart {box}"') for box in ("wide", "narrow")] == [1, 1]
+    assert body.count('class="stop-path"') == 2
+    assert body.count('class="fill in"') == 2
+    for words in ("TP1 98 700.1", "TP2 99 100.7", "Entry 97 650.2", "Exit plan made", "Hard 96 704.9"):
+        assert words in page
+    assert "Stop seen at the exchange" in page
+    assert "closes all" in page
+
+
 def test_the_curve_is_read_as_seconds_and_values(operator: Client, redis: Redis) -> None:
     fill_desk(redis, accounts=2)
 
@@ -184,6 +211,7 @@ def test_pages_are_for_operators(operator: Client, db: None) -> None:
         "/desk/",
         "/desk/live/",
         "/desk/equity/",
+        "/desk/stop/",
         f"/desk/decisions/{uuid4()}/",
         f"/desk/positions/{uuid4()}/",
     ):
@@ -202,7 +230,12 @@ def test_nothing_on_a_page_is_inline(operator: Client, redis: Redis) -> None:
     position = Position.objects.filter(status=PositionStatus.OPEN).first()
     assert position is not None
 
-    for path in ("/desk/", f"/desk/decisions/{made.uuid}/", f"/desk/positions/{position.uuid}/"):
+    for path in (
+        "/desk/",
+        "/desk/stop/",
+        f"/desk/decisions/{made.uuid}/",
+        f"/desk/positions/{position.uuid}/",
+    ):
         response = operator.get(path)
         body = response.content.decode()
         assert not re.search(r"<style|<script(?![^>]*\bsrc=)|\son[a-z]+=|\sstyle=", body)

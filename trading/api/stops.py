@@ -33,6 +33,9 @@ class StopIn(Schema):
     scope: ScopeText
     level: Literal["HALT_ENTRIES", "CANCEL_ORDERS", "FLATTEN"]
     reason: Reason
+    includes_foreign: bool = Field(
+        default=False, description="flatten strangers' positions too; the result of a flatten names them"
+    )
 
 
 class ResumeIn(Schema):
@@ -89,7 +92,14 @@ def stop(request: HttpRequest, body: StopIn) -> Status[HaltOut]:
     """Stop entries, cancel orders or flatten, at once, in this scope. Read the result with GET."""
     now = settings.CLOCK.now()
     try:
-        halt, bells = emergency.raise_halt(body.scope, body.level, body.reason, caller(request), now)
+        halt, bells = emergency.raise_halt(
+            body.scope,
+            body.level,
+            body.reason,
+            caller(request),
+            now,
+            includes_foreign=body.includes_foreign and body.level == "FLATTEN",
+        )
     except ScopeUnknown as error:
         raise ApiError(422, "SCOPE", str(error)) from error
     ring(bells)

@@ -114,7 +114,7 @@ def _is_proven(halt: Halt, account: Account) -> bool:
     shown = halt.result.get("accounts", {}).get(account.name, {})
     if halt.result.get("flat_at") or not shown.get("is_flat"):
         return False
-    held = Position.objects.filter(_reached(halt), account=account, status=PositionStatus.OPEN)
+    held = Position.objects.filter(reached_by(halt), account=account, status=PositionStatus.OPEN)
     return not held.exists() and not _unresolved(halt, account)
 
 
@@ -164,7 +164,7 @@ def accounts_in(halt: Halt) -> list[Account]:
 
 def open_positions(halt: Halt) -> QuerySet[Position]:
     """The open positions a flatten closes; foreign ones only when the operator included them."""
-    held = Position.objects.filter(status=PositionStatus.OPEN).filter(_reached(halt))
+    held = Position.objects.filter(status=PositionStatus.OPEN).filter(reached_by(halt))
     return held if halt.result.get("includes_foreign") else held.filter(is_foreign=False)
 
 
@@ -185,10 +185,11 @@ def _include_foreign(halt: Halt) -> None:
 
 def _cancellable(halt: Halt) -> QuerySet[Order]:
     """Entries still unsent or resting. Stops are not in it: they are what keeps a position safe meanwhile."""
-    return Order.objects.filter(purpose=OrderPurpose.ENTRY, status__in=OPEN).filter(_reached(halt))
+    return Order.objects.filter(purpose=OrderPurpose.ENTRY, status__in=OPEN).filter(reached_by(halt))
 
 
-def _reached(halt: Halt) -> Q:
+def reached_by(halt: Halt) -> Q:
+    """The rows of orders and positions that a halt's scope covers."""
     if halt.scope == HaltScope.GROUP:
         return Q(account__group__name=halt.target)
     if halt.scope == HaltScope.ACCOUNT:
@@ -231,7 +232,7 @@ def _account_result(
 def _seconds_to_flat(halt: Halt, account: Account) -> float:
     """From the halt to the end of the account's last exit, by the desk's clock; 0 where nothing was open."""
     exits = Order.objects.filter(
-        _reached(halt), account=account, purpose=OrderPurpose.EXIT, finished_at__gte=halt.raised_at
+        reached_by(halt), account=account, purpose=OrderPurpose.EXIT, finished_at__gte=halt.raised_at
     )
     last = exits.aggregate(last=Max("finished_at"))["last"]
     return 0.0 if last is None else float((last - halt.raised_at).total_seconds())
@@ -264,7 +265,7 @@ def _spot_residuals(halt: Halt, account: Account) -> list[dict[str, Any]]:
 
 def _unresolved(halt: Halt, account: Account) -> list[dict[str, Any]]:
     """Entries the exchange may have: while their fate is open, flat is not proven."""
-    entries = Order.objects.filter(_reached(halt), account=account, purpose=OrderPurpose.ENTRY)
+    entries = Order.objects.filter(reached_by(halt), account=account, purpose=OrderPurpose.ENTRY)
     return [
         {"symbol": order.symbol, "quantity": str(order.quantity), "reason": f"ENTRY_{order.status}"}
         for order in entries.filter(status__in=AT_EXCHANGE)

@@ -1,5 +1,6 @@
 """Flatten and prove flat, from the command line, in this process: no broker, beat or worker is needed."""
 
+import sys
 import time
 from typing import Any
 
@@ -11,9 +12,11 @@ from trading.models import Halt
 from trading.services import break_glass, closing, emergency
 from trading.services.bells import Bells
 from trading.services.halts import ScopeUnknown
+from trading.services.stop_preview import preview
 from trading.tasks import see_through
 
 PAUSE_SECONDS = 0.5
+CONFIRMATION = "FLATTEN"
 
 
 class Command(BaseCommand):
@@ -29,6 +32,10 @@ class Command(BaseCommand):
         scope.add_argument("--symbol", help="only this symbol")
         parser.add_argument("--reason", default="close_all from the command line")
         parser.add_argument("--timeout", type=float, default=60.0, help="seconds until it gives up (60)")
+        parser.add_argument("--yes", action="store_true", help="do not ask the person at the terminal")
+        parser.add_argument(
+            "--include-foreign", action="store_true", help="close what the desk did not open, too"
+        )
         parser.add_argument(
             "--break-glass",
             action="store_true",
@@ -37,16 +44,42 @@ class Command(BaseCommand):
 
     def handle(self, *_: Any, **options: Any) -> None:
         """Flatten; the exit code is 0 only when flat was proven."""
+        self._confirm(options)
         is_flat = self._break_glass(options) if options["break_glass"] else self._flatten(options)
         if not is_flat:
             message = "not flat: see the residuals above"
             raise CommandError(message)
         self.stdout.write(self.style.SUCCESS("flat, by the exchange's own word"))
 
+    def _confirm(self, options: dict[str, Any]) -> None:
+        """Ask whoever sits at a terminal; a script has confirmed by calling. Raises CommandError for a no."""
+        if options["yes"] or not sys.stdin.isatty():
+            return
+        if not options["break_glass"]:
+            self._name(options)
+        if input(f"Type {CONFIRMATION} to close all of this at market: ").strip().upper() != CONFIRMATION:
+            message = "not confirmed: nothing was done"
+            raise CommandError(message)
+
+    def _name(self, options: dict[str, Any]) -> None:
+        try:
+            reach = preview(_scope(options))
+        except ScopeUnknown as error:
+            raise CommandError(str(error)) from error
+        self.stdout.write(f"{reach.scope}: {reach.positions} positions on {reach.accounts} accounts")
+        for one in reach.foreign:
+            fate = "closed too" if options["include_foreign"] else "not touched"
+            self.stdout.write(f"foreign, {fate}: {one.account.name} {one.quantity:f} {one.symbol}")
+
     def _flatten(self, options: dict[str, Any]) -> bool:
         try:
             halt, bells = emergency.raise_halt(
-                _scope(options), "FLATTEN", options["reason"], "command line", settings.CLOCK.now()
+                _scope(options),
+                "FLATTEN",
+                options["reason"],
+                "command line",
+                settings.CLOCK.now(),
+                includes_foreign=options["include_foreign"],
             )
         except ScopeUnknown as error:
             raise CommandError(str(error)) from error

@@ -1,13 +1,15 @@
 """Closing everything from the command line alone: nothing else of the desk need be alive."""
 
+from io import StringIO
+
 import pytest
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.utils import timezone
 from pytest_django import Settings
 
 from tests.processes import PaperExchange
 from trading.domain.states import CloseReason, OrderPurpose, OrderStatus, PositionStatus
-from trading.models import Order, Position
+from trading.models import Halt, Order, Position
 from trading.services import execution
 from trading.services.closing import request_close
 from trading.services.execution import claiming
@@ -61,4 +63,26 @@ def test_close_all_reads_the_executions_of_an_exit_whose_worker_died(paper_excha
     (order,) = orders_of(position, OrderPurpose.EXIT)
     assert (order.status, order.fills_complete) == (OrderStatus.EXPIRED, False)
     call_command("close_all", account=position.account.name, timeout=5.0)
+    assert held_there(position.account) == []
+
+
+class Terminal(StringIO):
+    """A person at a terminal who types this."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_person_at_a_terminal_is_told_what_goes_and_asked(
+    paper_exchange: PaperExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    position, told = hold(), StringIO()
+    monkeypatch.setattr("sys.stdin", Terminal("yes\n"))
+    with pytest.raises(CommandError, match="not confirmed: nothing was done"):
+        call_command("close_all", account=position.account.name, timeout=5.0, stdout=told)
+    assert f"account:{position.account.name}: 1 positions on 1 accounts" in told.getvalue()
+    assert (Halt.objects.count(), fresh(position).closing_for) == (0, "")
+    assert len(held_there(position.account)) == 1
+    monkeypatch.setattr("sys.stdin", Terminal("flatten\n"))
+    call_command("close_all", account=position.account.name, timeout=5.0, stdout=told)
     assert held_there(position.account) == []
