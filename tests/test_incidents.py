@@ -1,7 +1,6 @@
 """The 25 incidents of systems like this one: each is a test, here or where `PROVEN` says.
 
-Here are those that go through the public services against the exchange's own ledger. 20 (position side in
-hedge mode) and the hedge half of 21 wait for hedge mode: until then an account in it is unhealthy.
+Here are those that go through the public services against the exchange's own ledger.
 """
 
 import time
@@ -92,9 +91,13 @@ PROVEN: dict[int, tuple[str, ...]] = {
         f"{ORDERS}::test_what_would_be_changed_on_the_way_never_leaves",
         "accounts/tests/test_breaker_rule.py::test_local_denials_speed_clock_and_lookups_never_count",
     ),
+    20: (
+        "trading/tests/acceptance/test_modes.py::test_a_hedge_account_lives_a_whole_journey_on_its_own_side",
+    ),
     21: (
         f"{CLOSING}::test_asked_twice_there_is_one_exit_and_the_first_reason",
         f"{CLOSING}::test_reduce_only_refused_because_it_is_flat_is_no_failure",
+        "trading/tests/acceptance/test_modes.py::test_two_closers_of_a_hedged_position_send_one_exit",
     ),
     24: (
         "project/tests/test_settings.py::test_a_wrong_setting_is_refused_by_name",
@@ -113,7 +116,7 @@ def exchange(paper_exchange: PaperExchange, settings: Settings, redis: Redis) ->
 
 def test_every_incident_has_its_test() -> None:
     here = {int(name.split("_")[2]) for name in globals() if name.startswith("test_incident_")}
-    assert here | set(PROVEN) == set(range(1, 26)) - {20}
+    assert here | set(PROVEN) == set(range(1, 26))
     assert here & set(PROVEN) == set()
     assert missing_proofs(proof for proofs in PROVEN.values() for proof in proofs) == []
 

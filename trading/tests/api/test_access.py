@@ -46,6 +46,7 @@ ROUTES = [
     ("PUT", f"limits/{ID}", Scope.ADMIN),
     ("DELETE", f"limits/{ID}", Scope.ADMIN),
     ("GET", "positions", Scope.READ),
+    ("GET", f"positions/{ID}", Scope.READ),
     ("POST", f"close-position/{ID}", Scope.TRADE),
     ("POST", "emergency-stop", Scope.TRADE),
     ("GET", "emergency-stop", Scope.READ),
