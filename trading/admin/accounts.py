@@ -5,6 +5,7 @@ from django.contrib import admin, messages
 from django.db.models import Count, IntegerField, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest
+from django.urls import reverse
 from unfold.decorators import display
 
 from accounts.admin import AccountAdmin
@@ -31,6 +32,10 @@ class DeskAccountAdmin(AccountAdmin):
             purpose__in=[OrderPurpose.HARD_STOP, OrderPurpose.WORKING_STOP]
         )
         return super().get_queryset(request).annotate(held=_count(held), awaited=_count(awaited))
+
+    def view_on_site(self, account: Account) -> str:
+        """What the gate would say of it now."""
+        return reverse("desk:why", args=[account.uuid])
 
     @display(description="Positions", ordering="held")  # type: ignore[untyped-decorator]  # unfold has no types
     def open_positions(self, account: Account) -> int:
