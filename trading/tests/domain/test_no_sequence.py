@@ -333,7 +333,7 @@ def played(limits: Limits, leverage: D, sequence: Sequence[tuple[Any, ...]]) -> 
     return desk
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(limits=rules, leverage=leverages, sequence=st.lists(events, min_size=20, max_size=60))
 def test_no_sequence_of_signals_fills_moves_and_failures_passes_a_limit_or_enters_a_coin_twice(
     limits: Limits, leverage: D, sequence: Sequence[tuple[Any, ...]]
