@@ -6,6 +6,8 @@ from django.db.models import Count, IntegerField, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest
 from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from unfold.decorators import display
 
 from accounts.admin import AccountAdmin
@@ -22,7 +24,7 @@ admin.site.unregister(Account)
 class DeskAccountAdmin(AccountAdmin):
     """Accounts with what they hold and await."""
 
-    list_display = (*AccountAdmin.list_display, "open_positions", "unresolved_orders")
+    list_display = (*AccountAdmin.list_display, "open_positions", "unresolved_orders", "gate")
     actions: ClassVar = [*AccountAdmin.actions, "archive_selected"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Account]:
@@ -33,10 +35,6 @@ class DeskAccountAdmin(AccountAdmin):
         )
         return super().get_queryset(request).annotate(held=_count(held), awaited=_count(awaited))
 
-    def view_on_site(self, account: Account) -> str:
-        """What the gate would say of it now."""
-        return reverse("desk:why", args=[account.uuid])
-
     @display(description="Positions", ordering="held")  # type: ignore[untyped-decorator]  # unfold has no types
     def open_positions(self, account: Account) -> int:
         """How many it holds."""
@@ -46,6 +44,11 @@ class DeskAccountAdmin(AccountAdmin):
     def unresolved_orders(self, account: Account) -> int:
         """Entries and exits that are not finished; resting stops left out."""
         return int(vars(account)["awaited"])
+
+    @display(description="Gate")  # type: ignore[untyped-decorator]  # unfold has no types
+    def gate(self, account: Account) -> SafeString:
+        """Where it is told what the gate would say of it now."""
+        return format_html('<a href="{}">why</a>', reverse("desk:why", args=[account.uuid]))
 
     @admin.action(description="Archive: wipes the keys for good", permissions=["change"])
     def archive_selected(self, request: HttpRequest, queryset: QuerySet[Account]) -> None:
