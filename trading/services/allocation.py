@@ -37,7 +37,7 @@ from trading.models import Allocation, Decision, Order
 from trading.services import refusals, routes, waves
 from trading.services.assessment import Assessment, assess
 from trading.services.bells import Bells
-from trading.services.many_rows import insert_rows
+from trading.services.many_rows import insert_rows, new_row
 from trading.services.orders import new_entry
 from trading.services.scene import Scene, load_scene, market_scene
 
@@ -93,7 +93,7 @@ def _open_decision(decision_id: int) -> Decision | None:
 def _take_steps(decision: Decision, number: int, now: datetime) -> Bells:
     """Take route steps until one has an account to offer to; without any the decision is over."""
     for step in routes.steps_from(decision, number):
-        if step.accounts:
+        if step.account_ids:
             return _take_step(decision, step, now)
         routes.note_skipped(decision, step)
     if not decision.allocations.exists():
@@ -107,10 +107,10 @@ def _take_step(decision: Decision, step: routes.Step, now: datetime) -> Bells:
     seen = market_scene(_signal_symbol(decision), now)
     with transaction.atomic():
         locked = Decision.objects.select_for_update().get(pk=decision.pk)
-        if locked.stopped_code or decision.allocations.filter(account__in=step.accounts).exists():
+        if locked.stopped_code or _is_taken(decision, step):
             return Bells()  # another worker was here between the look and the lock
         routes.note_taken(locked, step)
-        scene = load_scene(decision, seen, _held_accounts([account.pk for account in step.accounts]), now)
+        scene = load_scene(decision, seen, _held_accounts(step.account_ids), now)
         return _write(
             scene, _shared(scene, [_first_offer(scene, step, account) for account in scene.accounts])
         )
@@ -120,21 +120,25 @@ def _expire_step(decision: Decision, step: routes.Step) -> Bells:
     """Past the deadline nobody is asked and nothing is read: an exchange that is away leaves none open."""
     with transaction.atomic():
         Decision.objects.select_for_update().get(pk=decision.pk)
-        if decision.allocations.filter(account__in=step.accounts).exists():
+        if _is_taken(decision, step):
             return Bells()
         routes.note_taken(decision, step)
         outcome, code = AllocationOutcome.EXPIRED, ExpireCode.DEADLINE
         Allocation.objects.bulk_create(
             Allocation(
                 decision=decision,
-                account=account,
+                account_id=account_id,
                 outcome=AllocationOutcome.SKIPPED if step.skipped else outcome,
                 code=step.skipped or code,
                 exit_policy=settings.EXIT_POLICY,
             )
-            for account in step.accounts
+            for account_id in step.account_ids
         )
     return Bells(decisions=[decision.pk])
+
+
+def _is_taken(decision: Decision, step: routes.Step) -> bool:
+    return decision.allocations.filter(Among("account_id", step.account_ids)).exists()
 
 
 def _held_accounts(account_ids: Sequence[int]) -> list[Account]:
@@ -208,15 +212,15 @@ def _write(scene: Scene, assessments: Sequence[Assessment]) -> Bells:
 
 def _allocation(scene: Scene, one: Assessment) -> Allocation:
     outcome, code = _outcome(scene, one)
-    allocation = Allocation(
-        decision=scene.decision,
-        account=one.account,
+    allocation = new_row(
+        Allocation,
         outcome=outcome,
         code=code,
         exit_policy=settings.EXIT_POLICY,
         attempts=int(outcome == AllocationOutcome.PENDING),
         refusals=[_refusal(other, attempt=1) for other in one.refused_by],
     )
+    allocation.decision, allocation.account = scene.decision, one.account
     _give(allocation, one)
     return allocation
 

@@ -17,7 +17,7 @@ from trading.models import Decision, Fill, Order
 from trading.services import market as market_tables
 from trading.services import positions
 from trading.services.bells import Bells
-from trading.services.many_rows import change_rows
+from trading.services.many_rows import change_rows, new_row
 from trading.services.position_rows import lock_holders
 
 ZERO = Decimal(0)
@@ -208,9 +208,9 @@ def _exchange_key(order: Order) -> tuple[str, str]:
 
 
 def _row(account: Account, market: Market, report: FillReport, order: Order | None) -> Fill:
-    return Fill(
-        account=account,
-        order=order,
+    fill = new_row(
+        Fill,
+        account_id=account.pk,
         market=market,
         symbol=report.symbol,
         trade_id=report.trade_id,
@@ -226,3 +226,5 @@ def _row(account: Account, market: Market, report: FillReport, order: Order | No
         position_side=report.position_side or "",
         filled_at=report.filled_at,
     )
+    fill.order = order
+    return fill

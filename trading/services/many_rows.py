@@ -6,7 +6,9 @@ columns of the rows that one decision leaves are the same. Here the values go as
 database takes apart: the statement is the same for any number of rows, on Postgres and on SQLite alike.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import orjson
@@ -57,6 +59,27 @@ def change_rows(
     with connection.cursor() as cursor:
         cursor.execute(statement, [listed, *values, *asked])
         return [row[0] for row in cursor.fetchall()]
+
+
+def new_row(model: type[Row], **columns: object) -> Row:
+    """A row not yet saved, as `model(**columns)` makes it, in half of the time.
+
+    Django asks every field for its default and looks for relations among the names; here each column is told
+    in its place. A relation is named by its column (`account_id`) and has no object until one is given.
+    """
+    blank, made = _blank(model)
+    assert columns.keys() <= blank.keys(), f"{columns.keys() - blank.keys()} of {model.__name__}"  # noqa: S101
+    fresh = {name: make() for name, make in made.items() if name not in columns}
+    return model(*(blank | fresh | columns).values())
+
+
+@lru_cache(maxsize=64)
+def _blank(model: type[Model]) -> tuple[dict[str, Any], dict[str, Callable[[], Any]]]:
+    """The columns of a model in their order with their defaults, and what makes those that are made anew."""
+    defaults = {field.attname: field.default for field in _fields(model) if field.has_default()}
+    made = {name: default for name, default in defaults.items() if callable(default)}
+    kept = {field.attname: None if field.attname in made else field.get_default() for field in _fields(model)}
+    return kept, made
 
 
 def insert_rows(model: type[Row], rows: Sequence[Row], *, known_by: str = "") -> None:
@@ -128,9 +151,9 @@ def _column(field: "Field[Any, Any]", connection: BaseDatabaseWrapper) -> str:
 
 
 def _values(field: "Field[Any, Any]", rows: Sequence[Model]) -> list[Any]:
-    if isinstance(field, DateField):  # only these set something by themselves, `auto_now`
+    if isinstance(field, DateField) and (field.auto_now or field.auto_now_add):
         return [field.pre_save(row, add=True) for row in rows]
-    return [getattr(row, field.attname) for row in rows]
+    return list(map(attrgetter(field.attname), rows))
 
 
 def _assigned(field: "Field[Any, Any]", table: str, connection: BaseDatabaseWrapper, *, stays: bool) -> str:

@@ -13,6 +13,7 @@ from exchange.port import Market, OrderSide, OrderType
 from trading.domain.client_ids import client_order_id
 from trading.domain.states import OrderPurpose
 from trading.models import Allocation, Order, Position
+from trading.services.many_rows import new_row
 
 
 def new_entry(
@@ -33,12 +34,12 @@ def new_entry(
     now: datetime,
 ) -> Order:
     """Build one attempt to enter: a limit order at the cap, immediate or cancel."""
-    return Order(
+    order = new_row(
+        Order,
         client_order_id=client_order_id(
             settings.DESK_ID_PREFIX, allocation.uuid, OrderPurpose.ENTRY, 0, attempt
         ),
         account_id=allocation.account_id,
-        allocation=allocation,
         purpose=OrderPurpose.ENTRY,
         executor=executor,
         market=market,
@@ -57,6 +58,8 @@ def new_entry(
         created_at=now,
         trace_id=allocation.decision.trace_id,
     )
+    order.allocation = allocation
+    return order
 
 
 def new_exit(
@@ -115,10 +118,10 @@ def _closing_order(
     position_side = _position_side(
         position.account.is_hedge_mode, Market(position.market), is_long=position.is_long
     )
-    return Order(
+    order = new_row(
+        Order,
         client_order_id=client_order_id(settings.DESK_ID_PREFIX, position.uuid, purpose, 0, attempt),
         account_id=position.account_id,
-        position=position,
         purpose=purpose,
         market=position.market,
         symbol=position.symbol,
@@ -131,6 +134,8 @@ def _closing_order(
         created_at=now,
         trace_id=position.trace_id,
     )
+    order.position = position
+    return order
 
 
 def _position_side(is_hedge_mode: bool, market: Market, *, is_long: bool) -> str:

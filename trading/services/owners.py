@@ -14,6 +14,7 @@ from exchange.port import Market, OrderSide
 from trading.domain.states import CloseReason, PositionStatus
 from trading.models import Fill, Order, Position, PositionEvent
 from trading.services import plans
+from trading.services.many_rows import new_row
 from trading.services.position_rows import step
 
 ZERO = Decimal(0)
@@ -63,9 +64,8 @@ class Owners:
     def _open_new(self, fill: Fill, order: Order) -> Position:
         allocation = order.allocation
         is_long = _is_buy(fill)
-        position = Position(
-            account=self._accounts[fill.account_id],
-            allocation=allocation,
+        position = new_row(
+            Position,
             market=fill.market,
             symbol=fill.symbol,
             base=order.base,
@@ -80,6 +80,7 @@ class Owners:
             unprotected_since=fill.filled_at,
             trace_id=order.trace_id,
         )
+        position.account, position.allocation = self._accounts[fill.account_id], allocation
         self._open[_key(position)] = position
         return position
 

@@ -10,6 +10,7 @@ from accounts.models import Account
 from accounts.services.among import Among
 from trading.domain.states import Protection
 from trading.models import Position, PositionEvent
+from trading.services.many_rows import new_row
 
 ZERO = Decimal(0)
 MILLISECOND = Decimal("0.001")
@@ -64,7 +65,7 @@ def look_again(position: Position, at: datetime) -> None:
 def step(position: Position, code: str, at: datetime, **detail: object) -> PositionEvent:
     """Build a step of the position's timeline, not yet saved; money as text."""
     written = {name: str(value) if isinstance(value, Decimal) else value for name, value in detail.items()}
-    return PositionEvent(position=position, at=at, code=code, detail=written)
+    return new_row(PositionEvent, position_id=position.pk, at=at, code=code, detail=written)
 
 
 def note(position: Position, code: str, at: datetime, **detail: object) -> None:

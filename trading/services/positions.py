@@ -147,7 +147,7 @@ def _write_moved(moved: Sequence[_Moved]) -> None:
     insert_rows(Position, opened, known_by="uuid")
     for one in moved:
         for event in one.steps:
-            event.position = one.position  # it has its id only now
+            event.position_id = one.position.pk  # it has its id only now
         if one.stop is not None:
             one.stop.position = one.position
     insert_rows(PositionEvent, [event for one in moved for event in one.steps])

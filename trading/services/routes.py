@@ -30,7 +30,7 @@ class Step:
 
     number: int
     name: str
-    accounts: Sequence[Account]
+    account_ids: Sequence[int]
     skipped: str = ""
 
 
@@ -73,7 +73,7 @@ def note_skipped(decision: Decision, step: Step) -> None:
 def note_taken(decision: Decision, step: Step) -> None:
     """Keep on the decision how far its route has got; a cascade keeps each step, with how many it asked."""
     if decision.route_policy == CASCADE:
-        _note(decision, step, {"step": step.name, "accounts": len(step.accounts)})
+        _note(decision, step, {"step": step.name, "accounts": len(step.account_ids)})
     elif decision.route_step != step.number:
         Decision.objects.filter(pk=decision.pk).update(route_step=step.number)
 
@@ -104,18 +104,22 @@ def active_accounts() -> QuerySet[Account]:
     return Account.objects.filter(is_enabled=True, archived_at__isnull=True).select_related("group")
 
 
+def _ids(accounts: QuerySet[Account]) -> list[int]:
+    return list(accounts.values_list("pk", flat=True))
+
+
 def _everyone(number: int, _decision: Decision) -> Step:
-    return Step(number, "all", list(active_accounts()))
+    return Step(number, "all", _ids(active_accounts()))
 
 
 def _environment(number: int, _decision: Decision) -> Step:
     accounts = active_accounts().filter(source=AccountSource.ENVIRONMENT)
-    return Step(number, "environment", list(accounts.exclude(name=settings.HOUSE_ACCOUNT)))
+    return Step(number, "environment", _ids(accounts.exclude(name=settings.HOUSE_ACCOUNT)))
 
 
 def _database(number: int, _decision: Decision) -> Step:
     accounts = active_accounts().filter(source=AccountSource.DATABASE)
-    return Step(number, "database", list(accounts.exclude(name=settings.HOUSE_ACCOUNT)))
+    return Step(number, "database", _ids(accounts.exclude(name=settings.HOUSE_ACCOUNT)))
 
 
 def _house(number: int, decision: Decision) -> Step:
@@ -124,7 +128,7 @@ def _house(number: int, decision: Decision) -> Step:
     if house is None:
         return Step(number, "house", [], skipped=SkipCode.HOUSE_ACCOUNT_UNSET)
     enabled = house.executors.filter(is_enabled=True).order_by("rank")
-    return Step(number, "house", [house], "" if ways(decision, house, enabled) else SkipCode.NO_MARKET)
+    return Step(number, "house", [house.pk], "" if ways(decision, house, enabled) else SkipCode.NO_MARKET)
 
 
 def possible_markets(signal: Signal, mark_price: Decimal | None) -> tuple[instrument.Market, ...]:

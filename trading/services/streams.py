@@ -13,6 +13,7 @@ import structlog
 from django.db import transaction
 
 from accounts.models import Account, SymbolSetting
+from accounts.services.among import Among
 from exchange.port import Market, ReportStatus
 from exchange.stream_events import ConditionalEvent, ConfigEvent, OrderEvent, StreamDown, StreamUp, UserEvent
 from trading.models import Order
@@ -61,8 +62,9 @@ def note_alive(account_ids: Collection[int], now: datetime) -> None:
     """
     with transaction.atomic():
         hold_accounts(account_ids)
-        Account.objects.filter(pk__in=account_ids).update(heard_at=now)
-        Account.objects.filter(pk__in=account_ids, audited_at__isnull=False).update(fresh_at=now)
+        heard = Account.objects.filter(Among("pk", account_ids))
+        heard.update(heard_at=now)
+        heard.filter(audited_at__isnull=False).update(fresh_at=now)
 
 
 def doubt(account_ids: Collection[int]) -> None:
@@ -120,7 +122,7 @@ def _apply_orders(told: Sequence[Told], now: datetime) -> Bells:
         bells.add(execution.apply_reports([one for one, _ in reported], now))
         seen = {one.order.pk for one, is_seen in reported if is_seen}
         if seen:
-            Order.objects.filter(pk__in=seen).update(is_seen=True)
+            Order.objects.filter(Among("pk", seen)).update(is_seen=True)
         foreign_orders.keep(_strangers(told, orders), now)
         settle_shares({one.order.allocation_id for one, _ in reported if one.order.allocation_id}, now)
     bells.decisions = settled_decisions(bells.decisions)
