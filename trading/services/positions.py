@@ -74,7 +74,8 @@ def fold(
     _write(fresh, adopted, owners, [*moved.values()])
     _tell_closed([one.position for one in moved.values() if one.has_closed], now)
     return Bells(
-        positions=[one.position.pk for one in moved.values()],
+        # Who places a first stop looks after its position too: asked beside it, both wait for the same rows.
+        positions=[one.position.pk for one in moved.values() if one.stop is None],
         exits=_stops([*moved.values()]),
     )
 
