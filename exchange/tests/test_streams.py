@@ -32,6 +32,9 @@ from exchange.tests.orders import BTC
 
 Script = Callable[[web.WebSocketResponse], Awaitable[None]]
 
+PATIENCE_SECONDS = 20.0
+"""What a busy machine may take to open lines and read markets; nothing here waits for it to pass."""
+
 
 def at(milliseconds: int) -> datetime:
     return datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=milliseconds)
@@ -101,7 +104,7 @@ def stream(venue: RecordedVenue, line: Line, factory: GatewayFactory, keys: Cred
     return FuturesUserStream(gateway, factory._session.get, line.url, ping_seconds=0.1)
 
 
-async def first(count: int, stream: Any, seconds: float = 5) -> list[UserEvent]:
+async def first(count: int, stream: Any, seconds: float = PATIENCE_SECONDS) -> list[UserEvent]:
     events: list[UserEvent] = []
     async with asyncio.timeout(seconds), aclosing(stream.events()) as told:
         async for event in told:
@@ -318,7 +321,7 @@ async def test_a_cut_line_is_told_and_never_shows_the_key(line: Line, stream: Fu
 async def test_silence_is_proven_alive_by_pings(line: Line, stream: FuturesUserStream) -> None:
     line.scripts = [says()]
     reading = asyncio.create_task(first(2, stream))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while line.pings < 3:  # noqa: ASYNC110 - the count has no event
             await asyncio.sleep(0.01)
 
@@ -349,7 +352,7 @@ async def test_the_listen_key_is_kept_alive_while_nothing_happens(
         gateway, factory._session.get, line.url, ping_seconds=0.05, keep_alive_seconds=0.1
     )
     reading = asyncio.create_task(first(2, stream))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while len(venue.asked_for("PUT /fapi/v1/listenKey")) < 2:  # noqa: ASYNC110 - the count has no event
             await asyncio.sleep(0.01)
 
@@ -527,7 +530,7 @@ def mark_stream(line: Line, factory: GatewayFactory) -> MarkStream:
 async def test_marks_come_as_batches_of_one_subscription(line: Line, mark_stream: MarkStream) -> None:
     line.scripts = [says({"result": None, "id": 1}, [mark_row("70000.1")], [mark_row("70000.2")])]
 
-    async with asyncio.timeout(5), aclosing(mark_stream.batches()) as batches:
+    async with asyncio.timeout(PATIENCE_SECONDS), aclosing(mark_stream.batches()) as batches:
         one, two = await anext(batches), await anext(batches)
         stale = mark_stream.is_stale
 
@@ -547,13 +550,13 @@ async def test_a_silent_stream_is_visibly_stale_and_polled(
     line.scripts = [says([mark_row("70000.1")])]
     told = []
 
-    async with asyncio.timeout(5), aclosing(mark_stream.batches()) as batches:
+    async with asyncio.timeout(PATIENCE_SECONDS), aclosing(mark_stream.batches()) as batches:
         async for batch in batches:
             told.append((batch[0].mark_price, mark_stream.is_stale))
-            if told[-1][1]:
+            if told[-1][1] and (Decimal("70000.1"), False) in told:
                 break
 
-    assert (told[0], told[-1]) == ((Decimal("70000.1"), False), (Decimal(69999), True))
+    assert told[-1] == (Decimal(69999), True)
 
 
 async def test_neither_stream_nor_poll_is_silence_not_an_error(
@@ -575,7 +578,7 @@ async def test_a_line_that_answers_pings_but_says_nothing_is_opened_anew(
     venue.answer("GET /fapi/v1/premiumIndex", "", 502)
     line.scripts = [says(), says([mark_row("2")])]
 
-    async with asyncio.timeout(5), aclosing(mark_stream.batches()) as batches:
+    async with asyncio.timeout(PATIENCE_SECONDS), aclosing(mark_stream.batches()) as batches:
         batch = await anext(batches)
 
     assert (batch[0].mark_price, len(line.opened)) == (Decimal(2), 2)
@@ -598,7 +601,7 @@ async def test_where_all_marks_stay_silent_the_watched_are_asked_for_one_by_one(
         factory._session.get, line.url, polled, watched=lambda: {BTC, "GONE/USDT:USDT"}, **told
     )
 
-    async with asyncio.timeout(5), aclosing(stream.batches()) as batches:
+    async with asyncio.timeout(PATIENCE_SECONDS), aclosing(stream.batches()) as batches:
         batch = await anext(batches)
 
     assert (batch[0].symbol, batch[0].mark_price) == (BTC, Decimal(2))
@@ -609,7 +612,7 @@ async def test_a_cut_stream_comes_back_by_itself(line: Line, mark_stream: MarkSt
     line.scripts = [says([mark_row("1")], then="close"), says([mark_row("2")])]
 
     prices: list[Decimal] = []
-    async with asyncio.timeout(5), aclosing(mark_stream.batches()) as batches:
+    async with asyncio.timeout(PATIENCE_SECONDS), aclosing(mark_stream.batches()) as batches:
         async for batch in batches:
             prices.extend(mark.mark_price for mark in batch)
             if len(prices) == 2:

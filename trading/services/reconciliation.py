@@ -83,7 +83,8 @@ def _our_fills() -> Iterable[LedgerFill]:
 def _our_placements() -> Iterable[Placement]:
     """Every order our rows say the exchange took, in the store it took it; a fired stop is in both."""
     for order in Order.objects.select_related("account"):
-        if order.exchange_order_id:
+        # What a stop became proves that there was one, whoever lost the answer that named it.
+        if order.exchange_order_id or order.triggered_order_id:
             store = CONDITIONAL if order.is_conditional and order.market == Market.FUTURES else ORDINARY
             yield Placement(order.account.name, order.client_order_id, store)
         if order.triggered_order_id and order.market == Market.FUTURES:

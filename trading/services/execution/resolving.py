@@ -37,10 +37,14 @@ LOOK_SECONDS = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One successful look in both stores: what was found, and its executions."""
+    """One successful look in both stores: what was found, and its executions.
+
+    `fired` is the stop that became the ordinary order of the report.
+    """
 
     report: OrderReport | None
     fills: Sequence[FillReport] = ()
+    fired: OrderReport | None = None
     is_position_open: bool = False
 
 
@@ -111,7 +115,7 @@ def _look_at(orders: Sequence[Order], now: datetime) -> Bells:
         if not isinstance(look, Look):
             bells.add(_postpone(order, look))
         elif look.report is not None:
-            bells.add(_apply(order, look.report, look.fills, now))
+            bells.add(_apply(order, [*filter(None, [look.fired]), look.report], look.fills, now))
         elif order.status != OrderStatus.UNKNOWN:
             bells.add(_rest(order))
         elif absence.count_look(order, _back_off(order.looks + 1)):
@@ -133,17 +137,14 @@ async def _look_in_both(order: Order, gateway: ExchangeGateway) -> Look:
     report = await gateway.fetch_order(order.symbol, name, is_conditional=order.is_conditional)
     if report is None and order.status == OrderStatus.UNKNOWN:
         report = await gateway.fetch_order(order.symbol, name, is_conditional=not order.is_conditional)
-    if report is not None and report.status == ReportStatus.TRIGGERED:
-        report = await _follow(order, gateway, report)
+    fired = report if report is not None and report.status == ReportStatus.TRIGGERED else None
+    if fired is not None:
+        # The ordinary order it became carries the same client id, in the other store.
+        became = await gateway.fetch_order(order.symbol, name, is_conditional=False)
+        report, fired = (became, fired) if became is not None else (fired, None)
     if report is not None:
-        return Look(report, await _fills(order, gateway, report))
+        return Look(report, await _fills(order, gateway, report), fired)
     return Look(None, is_position_open=await _is_open(order, gateway))
-
-
-async def _follow(order: Order, gateway: ExchangeGateway, fired: OrderReport) -> OrderReport:
-    """The ordinary order a fired stop became: it carries the same client id, in the other store."""
-    became = await gateway.fetch_order(order.symbol, order.client_order_id, is_conditional=False)
-    return became or fired
 
 
 async def _fills(order: Order, gateway: ExchangeGateway, report: OrderReport) -> Sequence[FillReport]:
@@ -160,15 +161,18 @@ async def _is_open(order: Order, gateway: ExchangeGateway) -> bool:
     return pictures.our_share(await gateway.fetch_positions(), order.position) > 0
 
 
-def _apply(order: Order, report: OrderReport, fills: Sequence[FillReport], now: datetime) -> Bells:
+def _apply(order: Order, reports: Sequence[OrderReport], fills: Sequence[FillReport], now: datetime) -> Bells:
+    """Write what was found: the last report is how the order stands, one before it how it came there."""
     filled = sum(fill.quantity for fill in fills) + (order.filled_quantity if not fills else 0)
-    known = filled >= report.filled_quantity
+    known = filled >= reports[-1].filled_quantity
     if fills:
         warm_market_table(Market(order.market))
     # One commit: an order whose fills count as known, and are not, is never read again.
     with transaction.atomic():
         lock_accounts([order.account_id] if fills else [])
-        bells = recording.apply_report(order, report, now, fills_known=known)
+        told = [recording.Reported(order, report, fills_known=known) for report in reports]
+        bells = recording.apply_reports(told, now)
+        order.refresh_from_db()
         if fills:
             bells.add(record_fills(order.account, Market(order.market), fills, now))
     clear_alert(f"unknown:{order.client_order_id}", now=now)
@@ -189,7 +193,7 @@ def _conclude(absent: Sequence[tuple[Order, ExchangeGateway]], asked_at: datetim
     bells = Bells()
     for order, verdict in absence.judge(absent, asked_at, now):
         if isinstance(verdict, OrderReport):
-            bells.add(_apply(order, verdict, (), now))
+            bells.add(_apply(order, [verdict], (), now))
         elif verdict:
             bells.add(_end_absent(order, now))
         else:

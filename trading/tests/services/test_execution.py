@@ -555,6 +555,23 @@ def test_a_stop_that_fired_is_followed_to_the_ordinary_order_it_became(
     assert (closed.status, closed.close_reason) == (PositionStatus.CLOSED, CloseReason.STOP_LOSS)
 
 
+def test_a_stop_whose_answer_was_lost_and_that_fired_keeps_its_name_in_both_stores(
+    paper_exchange: PaperExchange,
+) -> None:
+    position = a_held_position()
+    stop = a_resting_stop(position)
+    number, trigger = stop.exchange_order_id, stop.trigger_price
+    assert trigger is not None
+    lost = {"status": OrderStatus.UNKNOWN, "exchange_order_id": "", "unknown_since": timezone.now()}
+    Order.objects.filter(pk=stop.pk).update(**lost)
+    stop.refresh_from_db()
+    paper_exchange.set_mark("BTCUSDT", str(trigger - 10))
+    wait_until(lambda: held_there(position.account) == [], "the stop to fire", 10)
+    look_up(stop)
+    assert (stop.status, stop.exchange_order_id) == (OrderStatus.FILLED, number)
+    assert stop.triggered_order_id not in {"", number}
+
+
 def test_a_cancelled_order_ends_and_stays_at_the_exchange_no_longer(paper_exchange: PaperExchange) -> None:
     position = a_held_position()
     stop = a_resting_stop(position)

@@ -100,6 +100,14 @@ def test_one_deleted_order_is_found(history: History) -> None:
     ]
 
 
+def test_a_stop_known_only_by_what_it_became_was_there(history: History) -> None:
+    ledger = history.ledger()
+    placed = next(row for row in ledger if row["kind"] == "PLACED" and row["store"] == "conditional")
+    stop = Order.objects.get(position=history.position, purpose=OrderPurpose.HARD_STOP)
+    Order.objects.filter(pk=stop.pk).update(exchange_order_id="", triggered_order_id="4711")
+    assert reconcile([*ledger, placed | {"store": "ordinary", "order_id": 4711}]) == []
+
+
 def test_one_cent_is_found(history: History) -> None:
     ledger = deepcopy(history.ledger())
     deposit = next(row for row in ledger if row["kind"] == "DEPOSIT" and row["market"] == "futures")
