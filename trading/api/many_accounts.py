@@ -100,14 +100,14 @@ class MembersOut(Schema):
 @router.get("multi-account/groups", auth=needs(Scope.READ), response=list[MembersOut])
 def list_groups(request: HttpRequest) -> list[MembersOut]:
     """The groups, by name."""
-    rows = AccountGroup.objects.annotate(n=Count("accounts"))
+    rows = AccountGroup.objects.annotate(n=Count("accounts")).order_by("name")
     return [MembersOut(name=name, accounts=count) for name, count in rows.values_list("name", "n")]
 
 
 @router.get("multi-account/tags", auth=needs(Scope.READ), response=list[MembersOut])
 def list_tags(request: HttpRequest) -> list[MembersOut]:
     """The tags, by name."""
-    rows = Tag.objects.annotate(n=Count("accounts"))
+    rows = Tag.objects.annotate(n=Count("accounts")).order_by("name")
     return [MembersOut(name=name, accounts=count) for name, count in rows.values_list("name", "n")]
 
 
