@@ -286,9 +286,9 @@ def test_an_account_shows_its_day_its_circuits_and_where_each_limit_comes_from(
     assert "alpha calm HEALTHY" in page
     assert "every symbol open -2015 × 1, until" in page
     assert "max_positions group 3" in page
-    assert "risk_per_trade account 0.5" in page
+    assert "risk_per_trade account 0.5 %" in page.replace("\u202f", " ")
     assert "risk_per_trade – → 0.5 oleg" in page
-    assert "max_volatility 15 setting" in page
+    assert "max_volatility 15 % setting" in page.replace("\u202f", " ")
     assert "0 won, 0 lost" in page
 
 
