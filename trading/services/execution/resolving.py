@@ -199,7 +199,23 @@ def _conclude(absent: Sequence[tuple[Order, ExchangeGateway]], asked_at: datetim
         else:
             _alarm(order, timezone.now(), now)
             bells.resolve.append(order.pk)
+            bells.resolve.extend(_resting_beside(order))
     return bells
+
+
+def _resting_beside(order: Order) -> list[int]:
+    """The stops beside an exit that three looks did not find: one that fired unheard may have closed it all.
+
+    Until its executions are rows the exit cannot be called absent, for they could be the exit's.
+    """
+    if order.position_id is None or order.looks < absence.LOOKS:
+        return []
+    resting = Order.objects.filter(
+        position=order.position_id,
+        purpose__in=(OrderPurpose.HARD_STOP, OrderPurpose.WORKING_STOP),
+        status__in=(OrderStatus.ACKNOWLEDGED, OrderStatus.PARTIALLY_FILLED),
+    )
+    return list(resting.exclude(pk=order.pk).order_by("pk").values_list("pk", flat=True))
 
 
 def _end_absent(order: Order, now: datetime) -> Bells:
