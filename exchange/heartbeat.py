@@ -6,8 +6,11 @@ from typing import Any, cast
 from redis import Redis
 
 BEAT = "desk:beat"
-WATCHER = "desk:watcher"
+WATCHER = "watcher"
+"""The name of the watcher that every desk has; a further one has a name of its own."""
+
 MARKS = "desk:marks:at"
+WATCHER_PREFIX = "desk:watching:"
 WORKER_PREFIX = "desk:worker:"
 KEPT_SECONDS = 86_400
 
@@ -15,6 +18,11 @@ KEPT_SECONDS = 86_400
 def worker_key(queue: str, pid: int) -> str:
     """The key of one worker process consuming one queue."""
     return f"{WORKER_PREFIX}{queue}:{pid}"
+
+
+def watcher_key(name: str = WATCHER) -> str:
+    """The key of the watcher of that name."""
+    return f"{WATCHER_PREFIX}{name}"
 
 
 def beat(redis: Redis, key: str, *, kept_seconds: int = KEPT_SECONDS) -> None:
@@ -29,16 +37,24 @@ def age_seconds(redis: Redis, key: str) -> float | None:
 
 def worker_ages_seconds(redis: Redis) -> dict[str, float]:
     """The age of the youngest sign of life of each queue's workers."""
-    keys: list[bytes] = list(redis.scan_iter(f"{WORKER_PREFIX}*"))
+    ages: dict[str, float] = {}
+    for name, age in _ages_under(redis, WORKER_PREFIX).items():
+        queue = name.rpartition(":")[0]
+        ages[queue] = min(age, ages.get(queue, age))
+    return ages
+
+
+def watcher_ages_seconds(redis: Redis) -> dict[str, float | None]:
+    """The age of each watcher's sign of life by its name: of the first, and of whoever was heard of today."""
+    return {WATCHER: None, **_ages_under(redis, WATCHER_PREFIX)}
+
+
+def _ages_under(redis: Redis, prefix: str) -> dict[str, float]:
+    keys: list[bytes] = sorted(redis.scan_iter(f"{prefix}*"))
     if not keys:
         return {}
-    ages: dict[str, float] = {}
-    for key, value in zip(keys, cast("list[Any]", redis.mget(keys)), strict=True):
-        queue = key.decode().removeprefix(WORKER_PREFIX).rpartition(":")[0]
-        age = _age(value)
-        if age is not None:
-            ages[queue] = min(age, ages.get(queue, age))
-    return ages
+    ages = zip(keys, map(_age, cast("list[Any]", redis.mget(keys))), strict=True)
+    return {key.decode().removeprefix(prefix): age for key, age in ages if age is not None}
 
 
 def _age(value: bytes | None) -> float | None:

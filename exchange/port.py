@@ -273,6 +273,10 @@ class ExchangeGateway(Protocol):
 
     market: Market
 
+    def timestamp_ms(self) -> int:
+        """The exchange's time now as far as known, for a request that leaves at once."""
+        ...
+
     async def submit_order(self, request: OrderRequest) -> OrderReport:
         """Send one order, once. Raises `OrderNotPlaced` or `OutcomeUnknown`; never retries."""
         ...

@@ -49,7 +49,7 @@ def _signs_of_life() -> dict[str, Check]:
         return {
             "broker": {"ok": True},
             "beat": _aged(heartbeat.age_seconds(redis, heartbeat.BEAT), SILENT_SECONDS),
-            "watcher": _aged(heartbeat.age_seconds(redis, heartbeat.WATCHER), SILENT_SECONDS),
+            **_watchers(heartbeat.watcher_ages_seconds(redis)),
             "marks": _aged(heartbeat.age_seconds(redis, heartbeat.MARKS), STALE_MARKS_SECONDS),
             **_workers(heartbeat.worker_ages_seconds(redis)),
         }
@@ -57,6 +57,10 @@ def _signs_of_life() -> dict[str, Check]:
         return {"broker": {"ok": False, "error": type(error).__name__}}
     finally:
         redis.close()
+
+
+def _watchers(ages: dict[str, float | None]) -> dict[str, Check]:
+    return {name: _aged(age, SILENT_SECONDS) for name, age in ages.items()}
 
 
 def _workers(ages: dict[str, float]) -> dict[str, Check]:

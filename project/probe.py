@@ -1,4 +1,7 @@
-"""Whether a part lives: `python -m project.probe worker QUEUE | beat | watcher | http URL`; 0 is alive."""
+"""Whether a part lives; 0 is alive.
+
+`python -m project.probe worker QUEUE | beat | watcher NAME | http URL`
+"""
 
 import os
 import sys
@@ -22,8 +25,8 @@ def main(words: list[str]) -> int:
             return _told(_answers_worker(queue))
         case ["beat"]:
             return _told(_answers_sign(heartbeat.BEAT))
-        case ["watcher"]:
-            return _told(_answers_sign(heartbeat.WATCHER))
+        case ["watcher", name]:
+            return _told(_answers_sign(heartbeat.watcher_key(name)))
         case ["http", url]:
             return _told(_answers_http(url))
         case _:

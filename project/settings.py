@@ -189,6 +189,7 @@ TEMPLATES = [
 USE_TZ = True
 TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en-us"
+FORMAT_MODULE_PATH = ["project.formats"]
 STATIC_URL = "/static/"
 STATIC_ROOT = Path(env.env_str("STATIC_ROOT", str(VAR_DIR / "static")))
 STATIC_ROOT.mkdir(parents=True, exist_ok=True)
@@ -212,6 +213,7 @@ if str(database["ENGINE"]).endswith("sqlite3"):
     # Whole-system tests share the test database with worker processes: it is a file, never memory.
     database["TEST"] = {"NAME": str(VAR_DIR / "test.sqlite3")}
 else:
+    database["ENGINE"] = "project.postgres"
     # A pooled connection that died with a database restart is noticed before it is used.
     database["CONN_HEALTH_CHECKS"] = True
     if DATABASE_POOL_MAX:

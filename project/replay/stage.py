@@ -90,7 +90,7 @@ class Stage:
         return self._child("migrate", "python manage.py migrate --no-input --verbosity 0")
 
     def programs(self) -> list[Child]:
-        """The workers, and in real time beat and the watcher too."""
+        """The workers, and in real time beat and a watcher too."""
         workers = [
             self._child(f"worker_{queues.partition(',')[0]}", _worker_command(queues)) for queues in WORKERS
         ]

@@ -11,7 +11,7 @@ from tests.processes import ROOT
 OURS = {
     "migrate", "web", "worker_orders", "worker_exits", "worker_lookups", "worker_monitor",
     "worker_default",
-    "beat", "beat_standby", "watcher", "watcher_standby", "flower", "paper",
+    "beat", "beat_standby", "watcher", "watcher_2", "flower", "paper",
 }  # fmt: skip
 
 

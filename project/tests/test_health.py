@@ -25,7 +25,7 @@ def test_ready_names_what_is_missing(client: Client, redis: Redis) -> None:
 
 @pytest.mark.django_db
 def test_ready_is_ready_when_every_part_says_it_lives(client: Client, redis: Redis) -> None:
-    for key in (heartbeat.BEAT, heartbeat.WATCHER, heartbeat.MARKS):
+    for key in (heartbeat.BEAT, heartbeat.watcher_key(), heartbeat.MARKS):
         heartbeat.beat(redis, key)
     for queue in settings.QUEUES:
         heartbeat.beat(redis, heartbeat.worker_key(queue, 1))
@@ -47,3 +47,14 @@ def test_of_a_queue_the_youngest_worker_counts(client: Client, redis: Redis) -> 
     redis.set(heartbeat.worker_key("orders", 1), "1000.0")
     heartbeat.beat(redis, heartbeat.worker_key("orders", 2))
     assert client.get("/ready").json()["checks"]["worker_orders"]["ok"]
+
+
+@pytest.mark.django_db
+def test_of_two_watchers_neither_hides_the_others_death(client: Client, redis: Redis) -> None:
+    heartbeat.beat(redis, heartbeat.watcher_key())
+    redis.set(heartbeat.watcher_key("watcher_2"), "1000.0")
+    answer = client.get("/ready")
+    checks = answer.json()["checks"]
+    assert checks["watcher"]["ok"]
+    assert not checks["watcher_2"]["ok"]
+    assert answer.status_code == 503

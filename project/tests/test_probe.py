@@ -10,7 +10,7 @@ from tests.processes import ReservedPort
     ("words", "key"),
     [
         (["beat"], heartbeat.BEAT),
-        (["watcher"], heartbeat.WATCHER),
+        (["watcher", "watcher_2"], heartbeat.watcher_key("watcher_2")),
         (["worker", "orders"], heartbeat.worker_key("orders", 7)),
     ],
 )
@@ -28,7 +28,7 @@ def test_a_server_that_does_not_answer_is_not_alive() -> None:
     assert main(["http", f"http://127.0.0.1:{number}/health"]) == 1
 
 
-@pytest.mark.parametrize("words", [[], ["worker"], ["worker", "orderz"], ["anything"]])
+@pytest.mark.parametrize("words", [[], ["worker"], ["worker", "orderz"], ["watcher"], ["anything"]])
 def test_a_question_that_is_none_is_refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 2
     assert "python -m project.probe" in capsys.readouterr().err
