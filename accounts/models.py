@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from django.db import models
 
+from accounts.rows import Row
 from exchange.port import Market
 
 HEARD_FOR = timedelta(seconds=20)
@@ -50,7 +51,7 @@ class MarginMode(models.TextChoices):
     CROSS = "cross"
 
 
-class AccountGroup(models.Model):
+class AccountGroup(Row):
     """A name under which limits and halts apply to several accounts."""
 
     name = models.CharField(max_length=40, unique=True)
@@ -65,7 +66,7 @@ class AccountGroup(models.Model):
         return self.name
 
 
-class Tag(models.Model):
+class Tag(Row):
     """A word an operator puts on accounts to find and act on them; it changes no rule."""
 
     name = models.CharField(max_length=40, unique=True)
@@ -80,7 +81,7 @@ class Tag(models.Model):
         return self.name
 
 
-class Account(models.Model):
+class Account(Row):
     """One real account at one exchange. Never two rows for one: see `key_fingerprint`, `exchange_account_id`.
 
     Keys are HPKE ciphertext bound to this row's uuid (database accounts) or stay in the environment.
@@ -198,6 +199,11 @@ class Account(models.Model):
         return self.name
 
     @property
+    def group_name(self) -> str | None:
+        """The name of its group, if it is in one."""
+        return self.group.name if self.group else None
+
+    @property
     def wants_hedge_mode(self) -> bool:
         """Whether it is to hold one position a side; `is_hedge_mode` is what the exchange said."""
         return self.position_mode == PositionMode.HEDGE
@@ -212,7 +218,7 @@ class Account(models.Model):
         return self.heard_at is not None and now - self.heard_at <= HEARD_FOR
 
 
-class Executor(models.Model):
+class Executor(Row):
     """An account's way to a market: rank 1 is primary, rank 2 secondary."""
 
     account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="executors")
@@ -234,7 +240,7 @@ class Executor(models.Model):
         return f"{'primary' if self.rank == 1 else 'secondary'} {self.market}"
 
 
-class SymbolSetting(models.Model):
+class SymbolSetting(Row):
     """Leverage and margin mode of a symbol as the exchange last read them back."""
 
     account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="symbol_settings")
@@ -256,7 +262,7 @@ class SymbolSetting(models.Model):
         return f"{self.symbol} {self.leverage}x"
 
 
-class LimitOverride(models.Model):
+class LimitOverride(Row):
     """One limit set otherwise: for a group, for an account, or, with neither, for the whole desk."""
 
     group = models.ForeignKey(
@@ -302,7 +308,7 @@ class DeskLimit(LimitOverride):
         proxy = True
 
 
-class LimitChange(models.Model):
+class LimitChange(Row):
     """One change of one limit: what it was, what it became, who and when. Written once, never changed.
 
     Owners are kept by name as well: the history outlives a group that was removed.
@@ -334,7 +340,7 @@ class LimitChange(models.Model):
         return f"{self.name}: {self.before or 'unset'} to {self.after or 'unset'}"
 
 
-class Breaker(models.Model):
+class Breaker(Row):
     """Exchange rejections of entries in a row, by account and (symbol codes) symbol; blocks entries only."""
 
     account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="breakers")

@@ -20,6 +20,7 @@ from unfold.widgets import UnfoldAdminPasswordWidget
 from accounts.admin.bulk import GroupForm, LimitForm, TagForm, UntagForm, ask_first
 from accounts.admin.files import download, import_page
 from accounts.admin.limits import LimitedAdmin, LimitInline, changes_table, limits_table
+from accounts.admin.rows import told_once
 from accounts.errors import AccountRefused
 from accounts.models import Account, AccountSource, Executor
 from accounts.services import bulk
@@ -90,8 +91,9 @@ class AccountForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptab
         """With the position mode, one that was tried at the exchange."""
         mode: str = self.cleaned_data["margin_mode"]
         exchange = self.cleaned_data.get("exchange") or self.instance.exchange
+        position_mode = self.cleaned_data.get("position_mode") or self.instance.position_mode
         try:
-            refuse_untried_modes(exchange, self.cleaned_data["position_mode"], mode)
+            refuse_untried_modes(exchange, position_mode, mode)
         except AccountRefused as refused:
             raise forms.ValidationError(f"{refused.code}: {refused.message}") from refused
         return mode
@@ -300,6 +302,7 @@ class AccountAdmin(LimitedAdmin):
         )
 
     @display(description="Limits")  # type: ignore[untyped-decorator]  # unfold has no types
+    @told_once
     def limits_in_effect(self, account: Account) -> SafeString:
         """Every limit with its value and who set it: setting, desk, group or account."""
         try:
@@ -308,6 +311,7 @@ class AccountAdmin(LimitedAdmin):
             return format_html("<strong>No entries: {}</strong>", error)
 
     @display(description="Changes")  # type: ignore[untyped-decorator]  # unfold has no types
+    @told_once
     def limit_changes(self, account: Account) -> SafeString:
         """Who changed which limit, newest first."""
         return changes_table(account)

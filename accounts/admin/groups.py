@@ -5,10 +5,10 @@ from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
 from accounts.admin.limits import LimitedAdmin, LimitInline, changes_table, limits_table
+from accounts.admin.rows import RefusingAdmin, told_once
 from accounts.models import AccountGroup, Tag
 from accounts.services.limits import effective_group_limits
 
@@ -49,6 +49,7 @@ class AccountGroupAdmin(LimitedAdmin):
         return int(vars(group)["m"])
 
     @display(description="Limits")  # type: ignore[untyped-decorator]  # unfold has no types
+    @told_once
     def limits_in_effect(self, group: AccountGroup) -> SafeString:
         """What an account of it has that sets nothing itself."""
         try:
@@ -57,18 +58,17 @@ class AccountGroupAdmin(LimitedAdmin):
             return format_html("<strong>No entries: {}</strong>", error)
 
     @display(description="Changes")  # type: ignore[untyped-decorator]  # unfold has no types
+    @told_once
     def limit_changes(self, group: AccountGroup) -> SafeString:
         """Who changed which limit, newest first."""
         return changes_table(group)
 
 
 @admin.register(Tag)
-class TagAdmin(ModelAdmin):  # type: ignore[misc]  # unfold has no types
+class TagAdmin(RefusingAdmin):
     """Words on accounts."""
 
     list_display = ("name", "members")
-    list_per_page = 50
-    show_full_result_count = False
     search_fields = ("name",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Tag]:

@@ -34,18 +34,24 @@ ORIGINS = (ACCOUNT, GROUP, DESK, SETTING)
 
 def own_names() -> list[tuple[str, str]]:
     """The limits that a group or an account can have, to choose from."""
-    return [(name, name) for name in sorted(set(settings.LIMITS.as_edge()) - settings.LIMITS.desk_only)]
+    return _choices(settings.LIMITS.desk_only)
 
 
 def desk_names() -> list[tuple[str, str]]:
     """The limits that can be set for the desk, to choose from."""
-    return [(name, name) for name in sorted(set(settings.LIMITS.as_edge()) - settings.LIMITS.setting_only)]
+    return _choices(settings.LIMITS.setting_only)
+
+
+def _choices(withheld: frozenset[str]) -> list[tuple[str, str]]:
+    """Names with their unit, without those that are decided elsewhere."""
+    names = sorted(set(settings.LIMITS.as_edge()) - withheld)
+    return [(name, f"{name} {settings.LIMITS.unit(name)}".strip()) for name in names]
 
 
 def limits_table(found: EffectiveLimits) -> SafeString:
     """Every limit with its value and who set it; what is set nearest to the account comes first."""
     rows = sorted(found.shown().items(), key=lambda item: (ORIGINS.index(item[1][1]), item[0]))
-    shown = ((name, value, origin) for name, (value, origin) in rows)
+    shown = ((name, f"{value} {found.limits.unit(name)}".strip(), origin) for name, (value, origin) in rows)
     return _table(("Limit", "Value", "Set by"), shown)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 
 from accounts.domain.breaker import CREDENTIAL_CODES
@@ -39,8 +40,12 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What the exchange said; None with an entry in `failures` where a read did not answer."""
+    """What the exchange said; None with an entry in `failures` where a read did not answer.
 
+    `money_asked_at` is right before the money was asked for: what moved earlier is in it.
+    """
+
+    money_asked_at: datetime | None = None
     balance: BalanceReport | None = None
     spot_balance: BalanceReport | None = None
     positions: tuple[PositionReport, ...] | None = None

@@ -28,6 +28,13 @@ class Among(Func):
         """The words for Postgres; SQLite knows no array and takes a list apart."""
         column, values = compiler.compile(self.source_expressions[0])
         if connection.vendor == "postgresql":
-            return f"{column} = ANY(%s)", [*values, self._values]
+            return f"{column} = ANY(%s)", [*values, _array(self._values)]
         listed = orjson.dumps(self._values).decode()
         return f"{column} IN (SELECT value FROM json_each(%s))", [*values, listed]  # noqa: S608 -- a column of ours
+
+
+def _array(values: list[int | str]) -> str | list[int | str]:
+    """An array parameter: ids as Postgres writes them, for the driver would ask each one for its type."""
+    if values and isinstance(values[0], str):
+        return values
+    return "{" + ",".join(map(str, values)) + "}"

@@ -92,17 +92,16 @@ def state_of(row: Breaker, now: datetime) -> str:
     return "half-open" if state.is_half_open(now) else "closed"
 
 
-def open_accounts(accounts: Iterable[Account], symbol: str, now: datetime) -> frozenset[int]:
+def open_accounts(account_ids: Iterable[int], symbol: str, now: datetime) -> frozenset[int]:
     """Ids of the accounts whose entries of this symbol are held back, in one query."""
-    chosen = [account.pk for account in accounts]
     of_symbol = Q(symbol=symbol) | Q(symbol="")
-    held = Breaker.objects.filter(of_symbol, Among("account_id", chosen), open_until__gt=now)
+    held = Breaker.objects.filter(of_symbol, Among("account_id", account_ids), open_until__gt=now)
     return frozenset(held.values_list("account_id", flat=True))
 
 
 def is_open(account: Account, symbol: str, now: datetime) -> bool:
     """Whether entries of this symbol are held back on this account."""
-    return bool(open_accounts([account], symbol, now))
+    return bool(open_accounts([account.pk], symbol, now))
 
 
 def _rejections_to_open(account: Account) -> int:

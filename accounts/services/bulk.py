@@ -10,8 +10,9 @@ from datetime import datetime
 from django.db import transaction
 
 from accounts.errors import AccountRefused
-from accounts.models import Account, AccountGroup, AccountSource, Tag
+from accounts.models import Account, AccountSource, Tag
 from accounts.services.limits import check_owners, set_overrides
+from accounts.services.registry import group_named
 
 REASON_LENGTH = 200
 TAG_LENGTH = 40
@@ -48,7 +49,7 @@ def move_all(accounts: Sequence[Account], group: str) -> int:
     if told:
         raise AccountRefused("ENVIRONMENT_GROUP", f"The environment tells the group of {_named(told)}.")
     with transaction.atomic():
-        target = AccountGroup.objects.get_or_create(name=group)[0] if group else None
+        target = group_named(group)
         moved = _update(accounts, group=target)
         for account in accounts:
             account.group = target

@@ -18,7 +18,7 @@ from accounts.errors import AccountRefused
 from accounts.models import Account, AccountGroup, AccountSource, Tag
 from accounts.services.bulk import REASON_LENGTH, TAG_LENGTH
 from accounts.services.limits import check_owners, write_overrides
-from accounts.services.registry import HIGHEST_LEVERAGE
+from accounts.services.registry import HIGHEST_LEVERAGE, group_named
 
 FIXED = ("exchange", "mode", "source", "executors")
 """Told for whoever reads the file; they are chosen once and only compared."""
@@ -118,7 +118,7 @@ def import_accounts(text: str, kind: str, changed_by: str, *, is_trial: bool = F
 def _read(text: str, kind: str) -> list[Line]:
     try:
         lines = _read_json(text) if kind == JSON else _read_csv(text)
-    except (ValueError, csv.Error, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, csv.Error, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise AccountRefused("BAD_FILE", f"This is no {kind.upper()} of accounts.") from error
     unknown = sorted({str(name) for line in lines for name in line} - set(COLUMNS))
     if unknown:
@@ -205,7 +205,7 @@ def _are_limits(value: Any) -> bool:
 READABLE: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "group": (_is_text(GROUP_LENGTH), "the name of a group"),
     "tags": (_are_tags, "a list of words"),
-    "time_zone": (lambda value: value in available_timezones(), "a time zone"),
+    "time_zone": (lambda value: isinstance(value, str) and value in available_timezones(), "a time zone"),
     "leverage": (_is_leverage, f"a whole number from 1 to {HIGHEST_LEVERAGE}"),
     "is_enabled": (lambda value: isinstance(value, bool), "on or off"),
     "pause_reason": (_is_text(REASON_LENGTH), "a text"),
@@ -222,7 +222,7 @@ def _refuse(problems: Iterable[str]) -> None:
 
 
 def _apply(lines: Sequence[Line], accounts: Mapping[str, Account], changed_by: str) -> Imported:
-    groups = {name: AccountGroup.objects.get_or_create(name=name)[0] for name in _all(lines, "group")}
+    groups = {name: group_named(name) for name in _all(lines, "group")}
     tags = {name: Tag.objects.get_or_create(name=name)[0] for name in _all(lines, "tags")}
     done = Imported()
     for line in lines:
@@ -240,9 +240,10 @@ def _apply(lines: Sequence[Line], accounts: Mapping[str, Account], changed_by: s
     return done
 
 
-def _all(lines: Sequence[Line], name: str) -> set[str]:
+def _all(lines: Sequence[Line], name: str) -> list[str]:
+    """Each word once and in one order for all: two files at once must not wait for each other's new rows."""
     told = [line[name] for line in lines if line.get(name)]
-    return {one for value in told for one in ([value] if isinstance(value, str) else value)}
+    return sorted({one for value in told for one in ([value] if isinstance(value, str) else value)})
 
 
 def _differs(line: Line, account: Account) -> bool:
@@ -250,7 +251,7 @@ def _differs(line: Line, account: Account) -> bool:
     return any((sorted(value) if name == "tags" else value) != kept[name] for name, value in line.items())
 
 
-def _write_terms(line: Line, account: Account, groups: Mapping[str, AccountGroup]) -> None:
+def _write_terms(line: Line, account: Account, groups: Mapping[str, AccountGroup | None]) -> None:
     named = ("time_zone", "leverage", "is_enabled", "pause_reason", "is_canary")
     terms = {name: line[name] for name in named if name in line}
     if "group" in line:

@@ -75,6 +75,11 @@ def user_stream_for(account: Account, market: Market) -> UserStream:
     return gateways().user_stream_of(account, market)
 
 
+def keys_version(account: Account) -> object:
+    """Changes whenever the row's keys do: the same API key may come with another secret."""
+    return account.key_fingerprint, account.key_id, bytes(account.api_secret_ciphertext or b"")
+
+
 def market_data(market: Market, exchange: str = "binance") -> MarketDataGateway:
     """Public data of a market; the first account whose keys open adds brackets. Not for the I/O loop."""
     return gateways().market_data(market, exchange)
@@ -187,7 +192,7 @@ class Gateways:
         }
 
     def _credentials(self, account: Account) -> Credentials:
-        version = _version(account)
+        version = keys_version(account)
         opened = self._opened.get(account.pk)
         if opened is not None and opened[0] == version:
             return opened[1]
@@ -245,11 +250,6 @@ def gateways() -> Gateways:
 
 def _is_told(account: Account) -> bool:
     return account.source == AccountSource.ENVIRONMENT
-
-
-def _version(account: Account) -> object:
-    """Changes whenever the row's keys do: the same API key may come with another secret."""
-    return account.key_fingerprint, account.key_id, bytes(account.api_secret_ciphertext or b"")
 
 
 def _mark(account: Account, error: CredentialError, now: datetime) -> None:

@@ -12,20 +12,28 @@ from typing import Any
 
 import structlog
 from django.conf import settings
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.db.models import Q, QuerySet
 
 from accounts.errors import AccountRefused
 from accounts.models import Account, AccountGroup, LimitChange, LimitOverride
 from accounts.services.among import Among
+from accounts.services.entrants import Trader
 
 SETTING, DESK, GROUP, ACCOUNT = "setting", "desk", "group", "account"
+
+LONGEST_NAME, LONGEST_VALUE = 60, 40
 
 log = structlog.get_logger(__name__)
 
 Overrides = Mapping[str, str]
 Owner = Account | AccountGroup | None
 """Who has a limit otherwise; None is the desk."""
+
+RACES_LOST_AT_MOST = 5
+
+_Place = tuple[str, int, str]
+"""Scope, number of the owner and name of the limit: there is one row at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +88,7 @@ def effective_group_limits(group: AccountGroup) -> EffectiveLimits:
     return _Stored.of([Account(group=group)]).effective(Account(group=group))
 
 
-def effective_limits_of(accounts: Iterable[Account]) -> dict[int, EffectiveLimits]:
+def effective_limits_of(accounts: Iterable[Trader]) -> dict[int, EffectiveLimits]:
     """The limits of many accounts by id, in one query.
 
     An account whose overrides contradict is left out: it has no limits to enter under.
@@ -140,20 +148,19 @@ def set_overrides(owners: Sequence[Owner], values: Overrides, changed_by: str) -
 
 
 def write_overrides(wanted: Iterable[tuple[Owner, Overrides]], changed_by: str) -> int:
-    """As `set_overrides`, with values of each owner's own; the number of queries does not grow with them."""
+    """As `set_overrides`, with values of each owner's own; the number of queries does not grow with them.
+
+    Who sets the same at the same time is waited for and comes before: the history has both in their order.
+    """
     asked = list(wanted)
-    with transaction.atomic():
-        before = _before([owner for owner, _ in asked])
-        changes = [
-            _Change(owner, name.lower(), before.get((_key(owner), name.lower()), ""), value.strip())
-            for owner, values in asked
-            for name, value in values.items()
-        ]
-        changes = [change for change in changes if change.before != change.after]
-        _refuse_not_theirs(changes)
-        _store(changes, changed_by)
-        check_owners([change.owner for change in changes])
-    return len(changes)
+    for _ in range(RACES_LOST_AT_MOST):
+        try:
+            with transaction.atomic():
+                return _write(asked, changed_by)
+        except IntegrityError:
+            # Somebody else set for the first time what was unset when we looked: now it is there to change.
+            continue
+    raise AccountRefused("BUSY", "Others set the same limits again and again; nothing was changed.")
 
 
 def keep_changes(owner: Owner, before: Overrides, changed_by: str) -> None:
@@ -202,15 +209,21 @@ class _Change:
     before: str
     after: str
 
+    @property
+    def place(self) -> "_Place":
+        """Where it is stored."""
+        return *_key(self.owner), self.name
+
 
 class _Stored:
-    """The overrides that reach some accounts; equal sets of them share one object of limits."""
+    """The overrides that reach some accounts; equal ones share their limits, worked out once."""
 
     def __init__(self, rows: Iterable[LimitOverride]) -> None:
         self._of_desk: dict[str, str] = {}
         self._of_group: dict[int | None, dict[str, str]] = defaultdict(dict)
         self._of_account: dict[int | None, dict[str, str]] = defaultdict(dict)
         self._known: dict[frozenset[tuple[str, str]], Any] = {}
+        self._of_members: dict[int | None, EffectiveLimits] = {}
         for row in rows:
             if row.account_id is not None:
                 self._of_account[row.account_id][row.name] = row.value
@@ -220,16 +233,23 @@ class _Stored:
                 self._of_desk[row.name] = row.value
 
     @classmethod
-    def of(cls, accounts: Sequence[Account]) -> "_Stored":
+    def of(cls, accounts: Sequence[Trader]) -> "_Stored":
         groups = {account.group_id for account in accounts} - {None}
-        ids = [account.pk for account in accounts if account.pk]
+        ids = [pk for account in accounts if (pk := account.pk)]
         of_desk = Q(account=None, group=None)
         return cls(LimitOverride.objects.filter(of_desk | Q(group__in=groups) | Q(Among("account_id", ids))))
 
-    def effective(self, account: Account) -> EffectiveLimits:
+    def effective(self, account: Trader) -> EffectiveLimits:
         """Raises ValueError naming every problem."""
-        of_group = self._of_group.get(account.group_id, {})
-        of_account = self._of_account.get(account.pk, {}) if account.pk else {}
+        of_account, group = self._of_account.get(account.pk), account.group_id
+        if of_account:
+            return self._merged(group, of_account)
+        if group not in self._of_members:
+            self._of_members[group] = self._merged(group, {})
+        return self._of_members[group]
+
+    def _merged(self, group: int | None, of_account: Overrides) -> EffectiveLimits:
+        of_group = self._of_group.get(group, {})
         merged = {**self._of_desk, **of_group, **of_account}
         key = frozenset(merged.items())
         if key not in self._known:
@@ -265,24 +285,45 @@ def _scope(owner: Owner) -> str:
     return DESK if owner is None else GROUP
 
 
-def _before(owners: Sequence[Owner]) -> dict[tuple[tuple[str, int], str], str]:
+def _write(asked: Sequence[tuple[Owner, Overrides]], changed_by: str) -> int:
+    stored = _locked([owner for owner, _ in asked])
+    changes = []
+    for owner, values in asked:
+        for name, value in values.items():
+            row = stored.get((*_key(owner), name.lower()))
+            changes.append(_Change(owner, name.lower(), row.value if row else "", value.strip()))
+    # In one order for all, so that two who set the same for the first time never wait for each other.
+    changes = sorted((one for one in changes if one.before != one.after), key=lambda one: one.place)
+    _refuse_not_theirs(changes)
+    _store(changes, stored, changed_by)
+    check_owners([change.owner for change in changes])
+    return len(changes)
+
+
+def _locked(owners: Sequence[Owner]) -> dict[_Place, LimitOverride]:
     """What is stored of these owners, locked until the change is whole: two changes leave one history."""
     accounts = Q(account__in=[owner.pk for owner in owners if isinstance(owner, Account)])
     groups = Q(account=None, group__in=[owner.pk for owner in owners if isinstance(owner, AccountGroup)])
     asked = accounts | groups | (Q(account=None, group=None) if None in owners else Q(pk=None))
     rows = LimitOverride.objects.select_for_update().filter(asked).order_by("pk")
-    return {(_key_of(row), row.name): row.value for row in rows}
+    return {_place_of(row): row for row in rows}
 
 
-def _key_of(row: LimitOverride) -> tuple[str, int]:
+def _place_of(row: LimitOverride) -> _Place:
     if row.account_id is not None:
-        return ACCOUNT, row.account_id
-    return (DESK, 0) if row.group_id is None else (GROUP, row.group_id)
+        return ACCOUNT, row.account_id, row.name
+    return (DESK, 0, row.name) if row.group_id is None else (GROUP, row.group_id, row.name)
 
 
 def _refuse_not_theirs(changes: Iterable[_Change]) -> None:
     limits = settings.LIMITS
+    known = limits.as_edge()
     for change in changes:
+        # What is written must fit its column; what was a limit once may still be cleared.
+        if change.after and change.name not in known:
+            raise AccountRefused("BAD_LIMIT", f"{change.name[:LONGEST_NAME]}: no such limit")
+        if len(change.after) > LONGEST_VALUE or "\x00" in change.after:
+            raise AccountRefused("BAD_LIMIT", f"{change.name}: {change.after[:LONGEST_VALUE]!r} is no value")
         if change.owner is not None and change.name in limits.desk_only:
             raise AccountRefused(
                 "BAD_LIMIT", f"{change.name} is the desk's: no group or account has its own."
@@ -293,24 +334,25 @@ def _refuse_not_theirs(changes: Iterable[_Change]) -> None:
             )
 
 
-def _store(changes: Sequence[_Change], changed_by: str) -> None:
+def _store(changes: Sequence[_Change], stored: Mapping[_Place, LimitOverride], changed_by: str) -> None:
     now = settings.CLOCK.now()
-    for name in sorted({change.name for change in changes}):
-        mine = [change for change in changes if change.name == name]
-        _delete(mine)
-        LimitOverride.objects.bulk_create(_rows([change for change in mine if change.after], changed_by, now))
+    changed = list(_changed_rows(changes, stored, changed_by, now))
+    LimitOverride.objects.bulk_update(changed, ["value", "changed_by", "changed_at"])
+    cleared = [stored[change.place].pk for change in changes if not change.after]
+    LimitOverride.objects.filter(pk__in=cleared).delete()
+    LimitOverride.objects.bulk_create(_rows([one for one in changes if not one.before], changed_by, now))
     LimitChange.objects.bulk_create(_kept(change, changed_by, now) for change in changes)
 
 
-def _delete(changes: Sequence[_Change]) -> None:
-    """What was set of one limit by these owners: it is set anew, or no longer."""
-    accounts = [change.owner.pk for change in changes if isinstance(change.owner, Account)]
-    groups = [change.owner.pk for change in changes if isinstance(change.owner, AccountGroup)]
-    named = LimitOverride.objects.filter(name=changes[0].name)
-    named.filter(account__in=accounts).delete()
-    named.filter(account=None, group__in=groups).delete()
-    if any(change.owner is None for change in changes):
-        named.filter(account=None, group=None).delete()
+def _changed_rows(
+    changes: Iterable[_Change], stored: Mapping[_Place, LimitOverride], changed_by: str, now: datetime
+) -> Iterator[LimitOverride]:
+    """Changed in place, never made anew: whoever waits for the row then reads what it has become."""
+    for change in changes:
+        if change.before and change.after:
+            row = stored[change.place]
+            row.value, row.changed_by, row.changed_at = change.after, changed_by, now
+            yield row
 
 
 def _rows(changes: Iterable[_Change], changed_by: str, now: datetime) -> Iterator[LimitOverride]:

@@ -117,7 +117,7 @@ def create_account(
     account = Account(name=name, exchange=exchange, mode=mode, leverage=leverage)
     _seal_into(account, api_key, api_secret, passphrase)
     with transaction.atomic():
-        account.group = _group(group)
+        account.group = group_named(group)
         _insert(account, executors)
     return account
 
@@ -259,7 +259,7 @@ def _terms_of(told: ToldAccount) -> dict[str, Any]:
         "name": told.name,
         "exchange": told.exchange,
         "mode": told.mode,
-        "group": _group(told.group),
+        "group": group_named(told.group),
         "leverage": int(told.leverage),
     }
     # The web process is told no keys: what a worker has written of them stays.
@@ -345,8 +345,9 @@ def _who_has_it(account: Account) -> AccountRefused | None:
     return None
 
 
-def _group(name: str) -> AccountGroup | None:
-    return AccountGroup.objects.get_or_create(name=name)[0] if name else None
+def group_named(name: str) -> AccountGroup | None:
+    """The group of that name, made when it is new; None for a blank one."""
+    return AccountGroup.objects.get_or_create(name=name.strip())[0] if name.strip() else None
 
 
 def _set(account: Account, **values: Any) -> None:

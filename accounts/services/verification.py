@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any, TypeVar
 
 import structlog
+from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import F, Q, QuerySet
 
@@ -112,17 +113,19 @@ async def _ask(
 
     with priority(urgency):
         offset_ms = await answer("clock", main.fetch_clock_offset_ms())
-        settings = await answer("settings", _in_position_mode(main, is_hedge_mode=wants_hedge_mode))
+        modes = await answer("settings", _in_position_mode(main, is_hedge_mode=wants_hedge_mode))
         symbols = await answer("symbol settings", futures.fetch_symbol_settings()) if futures else None
         positions = await answer("positions", main.fetch_positions())
         permissions = await answer("permissions", main.fetch_permissions())
+        money_asked_at = settings.CLOCK.now()
         balance = await answer("balance", futures.fetch_balance()) if futures else None
         spot_balance = await answer("spot balance", spot.fetch_balance()) if spot else None
     return Reading(
+        money_asked_at=money_asked_at,
         balance=balance,
         spot_balance=spot_balance,
         positions=None if positions is None else tuple(positions),
-        settings=settings,
+        settings=modes,
         symbols=None if symbols is None else tuple(symbols),
         permissions=permissions,
         clock_offset_ms=offset_ms,
@@ -132,16 +135,16 @@ async def _ask(
 
 async def _in_position_mode(gateway: ExchangeGateway, *, is_hedge_mode: bool) -> AccountSettings:
     """The account's modes, after it was asked into the position mode it lacked; the read-back decides."""
-    settings = await gateway.fetch_account_settings()
-    if settings.is_hedge_mode == is_hedge_mode:
-        return settings
+    modes = await gateway.fetch_account_settings()
+    if modes.is_hedge_mode == is_hedge_mode:
+        return modes
     try:
         await (gateway.set_hedge_mode() if is_hedge_mode else gateway.set_one_way_mode())
     except OrderNotPlaced as error:  # open orders or positions hold it there; or it was not the time to ask
         if isinstance(error, Throttled):
             raise
         log.warning("position_mode_refused", code=error.code)
-        return settings
+        return modes
     return await gateway.fetch_account_settings()
 
 
@@ -207,7 +210,7 @@ def _columns(account: Account, reading: Reading, verdict: Verdict, now: datetime
         # Without a baseline the day's loss is unknown: a new account would be denied until its first audit.
         # A spot wallet is measured as it is now: only futures money has a baseline.
         baseline = reading.balance.equity if reading.balance else Decimal(0)
-        columns |= {"day_started_at": now, "day_baseline_equity": baseline}
+        columns |= {"day_started_at": reading.money_asked_at, "day_baseline_equity": baseline}
     if reading.permissions is not None or PERMISSIONS_READ in reading.failures:
         columns["permissions"] = permissions_of(reading.permissions).value
     if reading.clock_offset_ms is not None:
@@ -247,7 +250,7 @@ def _money_columns(reading: Reading, now: datetime) -> dict[str, Any]:
             "spot_available": reading.spot_balance.available,
         }
     if not {"balance", "spot balance", "positions", "account", "executors"} & set(reading.failures):
-        columns |= {"balances_at": now, "fresh_at": now}
+        columns |= {"balances_at": reading.money_asked_at, "fresh_at": now}
     return columns
 
 

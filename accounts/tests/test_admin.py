@@ -34,6 +34,7 @@ from accounts.services.breakers import is_open, note_rejection
 from accounts.services.limits import set_override
 from accounts.services.registry import create_account, create_paper_accounts, replace_keys, wipe_keys
 from accounts.services.verification import due_accounts
+from tests.meanwhile import meanwhile
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 KEY, SECRET, PHRASE = "keycanary-5d1e-ab12", "secretcanary-5d1e-7788", "phrasecanary-5d1e-9900"
@@ -230,7 +231,7 @@ def test_a_limit_set_in_the_admin_shows_its_value_and_origin_and_who_set_it(oper
     cells = re.findall(r"<td[^>]*>([^<]*)</td>", page)
     shown = [tuple(cells[place : place + 3]) for place in range(len(cells))]
     assert ("max_positions", "2", "account") in shown
-    assert ("risk_per_trade", "1", "setting") in shown
+    assert ("risk_per_trade", "1 %", "setting") in shown
     assert list(
         LimitChange.objects.values_list("account__name", "name", "before", "after", "changed_by")
     ) == [("alpha", "max_positions", "", "2", "olga")]
@@ -375,3 +376,60 @@ def test_a_viewer_of_accounts_exports_and_changes_nothing(client: Client) -> Non
     assert client.get(reverse("admin:accounts_account_bring_file")).status_code == 403
     account.refresh_from_db()
     assert (account.is_enabled, account.tags.count(), LimitOverride.objects.count()) == (True, 0, 0)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_word_that_somebody_else_adds_at_the_same_moment_is_there_once_and_the_second_is_told(
+    operator: Client,
+) -> None:
+    add = reverse("admin:accounts_tag_add")
+    answer = meanwhile(
+        lambda: Tag.objects.create(name="fast"), lambda: operator.post(add, {"name": "fast"}, follow=True)
+    )
+    assert answer.status_code == 200
+    assert re.search("TAKEN|already exists", answer.content.decode())
+    assert Tag.objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_limit_that_somebody_else_sets_at_the_same_moment_stands_and_the_second_is_told(
+    operator: Client,
+) -> None:
+    group = AccountGroup.objects.create(name="calm")
+    typed = {"limits-TOTAL_FORMS": "1", "limits-INITIAL_FORMS": "0", "limits-0-group": f"{group.pk}"}
+    typed |= {"limits-0-name": "max_positions", "limits-0-value": "4", "name": "calm"}
+    answer = meanwhile(
+        lambda: set_override(group, "max_positions", "3", "pavel"),
+        lambda: operator.post(
+            reverse("admin:accounts_accountgroup_change", args=[group.pk]), typed, follow=True
+        ),
+    )
+    assert answer.status_code == 200
+    assert re.search("TAKEN|already exists", answer.content.decode())
+    assert [(one.before, one.after) for one in LimitChange.objects.all()] == [("", "3")]
+    assert LimitOverride.objects.get().value == "3"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_limit_of_the_desk_set_at_the_same_moment_by_two_is_that_of_the_second(operator: Client) -> None:
+    typed = {"name": "max_positions", "value": "4"}
+    meanwhile(
+        lambda: set_override(None, "max_positions", "3", "pavel"),
+        lambda: operator.post(reverse("admin:accounts_desklimit_add"), typed, follow=True),
+    )
+    assert [(one.before, one.after, one.changed_by) for one in LimitChange.objects.order_by("pk")] == [
+        ("", "3", "pavel"),
+        ("3", "4", "olga"),
+    ]
+
+
+def test_times_are_told_to_the_second_and_limits_with_their_unit(operator: Client) -> None:
+    set_override(None, "risk_budget", "4", "olga")
+    LimitChange.objects.update(changed_at=NOW)
+    assert (
+        "2026-03-01 12:00:00"
+        in operator.get(reverse("admin:accounts_limitchange_changelist")).content.decode()
+    )
+    page = operator.get(reverse("admin:accounts_desklimit_add")).content.decode()
+    assert ">risk_budget %</option>" in page
+    assert ">max_positions</option>" in page

@@ -91,12 +91,13 @@ def test_the_open_ones_of_many_accounts_are_one_query(
     django_assert_num_queries: DjangoAssertNumQueries,
 ) -> None:
     accounts = create_paper_accounts(3)
+    ids = [account.pk for account in accounts]
     reject(accounts[0], MARGIN)
     reject(accounts[1], SYMBOL_CLOSED)
     with django_assert_num_queries(1):
-        assert open_accounts(accounts, BTC, NOW) == {accounts[0].pk, accounts[1].pk}
-    assert open_accounts(accounts, ETH, NOW) == {accounts[0].pk}
-    assert open_accounts(accounts, BTC, NOW + timedelta(minutes=5)) == frozenset()
+        assert open_accounts(ids, BTC, NOW) == {accounts[0].pk, accounts[1].pk}
+    assert open_accounts(ids, ETH, NOW) == {accounts[0].pk}
+    assert open_accounts(ids, BTC, NOW + timedelta(minutes=5)) == frozenset()
 
 
 def test_many_successes_close_what_they_prove_and_cost_one_query_when_nothing_counts(
@@ -108,7 +109,7 @@ def test_many_successes_close_what_they_prove_and_cost_one_query_when_nothing_co
     reject(accounts[0], MARGIN)
     reject(accounts[1], SYMBOL_CLOSED)
     note_successes([(accounts[0].pk, ETH), (accounts[1].pk, ETH)], NOW)
-    assert open_accounts(accounts, BTC, NOW) == {accounts[1].pk}
+    assert open_accounts([one.pk for one in accounts], BTC, NOW) == {accounts[1].pk}
 
 
 def test_money_that_comes_closes_what_the_want_of_it_opened_and_nothing_else(account: Account) -> None:

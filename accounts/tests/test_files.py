@@ -156,3 +156,28 @@ def test_an_export_asks_the_database_as_often_for_many_accounts_as_for_few(accou
             export_accounts(chosen, CSV)
         counts.append(len(asked))
     assert counts[0] == counts[1]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"accounts": [{"name": "alpha", "time_zone": ["UTC"]}]}',
+        '{"accounts": [{"name": "alpha", "time_zone": {}}]}',
+        '{"accounts": [{"name": "alpha", "limits": {"max_positions": "' + "1" * 99 + '"}}]}',
+        '{"accounts": [{"name": "alpha", "limits": {"' + "x" * 99 + '": "1"}}]}',
+        '{"accounts": [{"name": "alpha", "limits": {"max_positions": "1\\u0000"}}]}',
+        '{"accounts": ' + "[" * 100_000,
+    ],
+    ids=["list", "object", "long value", "long name", "nul", "deep"],
+)
+def test_an_odd_file_is_refused_and_changes_nothing(accounts: list[Account], text: str) -> None:
+    before = export_accounts(accounts, JSON)
+    with pytest.raises(AccountRefused):
+        import_accounts(text, JSON, "oleg")
+    assert export_accounts(accounts, JSON) == before
+
+
+def test_a_blank_name_is_no_group(accounts: list[Account]) -> None:
+    bulk.move_all(accounts, "  ")
+    assert not Account.objects.exclude(group=None).exists()
+    assert not AccountGroup.objects.filter(name__regex=r"^\s*$").exists()

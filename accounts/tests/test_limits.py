@@ -1,11 +1,14 @@
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 
 import pytest
+from django.db import connection
 from pytest_django import DjangoAssertNumQueries, Settings
 
 from accounts.errors import AccountRefused
 from accounts.models import Account, AccountGroup, LimitChange, LimitOverride
 from accounts.services.limits import (
+    Owner,
     clear_override,
     desk_limits,
     effective_desk_limits,
@@ -18,6 +21,7 @@ from accounts.services.limits import (
     usable_limits_of,
 )
 from accounts.services.registry import create_paper_accounts
+from tests.meanwhile import meanwhile
 
 pytestmark = pytest.mark.django_db
 
@@ -182,3 +186,55 @@ def test_exits_of_an_account_whose_limits_contradict_go_by_the_desks(accounts: l
     set_override(None, "loss_guard", "2", "olga")
     LimitOverride.objects.create(account=accounts[0], name="daily_loss", value="1")
     assert usable_limits_of(accounts)[accounts[0].pk].loss_guard == 2
+
+
+# ── two at once ──────────────────────────────────────────────────────────────
+def steps_of(owner: Owner) -> list[tuple[str, str, str]]:
+    return list(history(owner).order_by("pk").values_list("before", "after", "changed_by"))
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("scope", ["desk", "group", "account"])
+@pytest.mark.parametrize("was", ["", "2"], ids=["unset", "set before"])
+def test_of_two_who_set_a_limit_at_once_the_second_follows_on_the_first(
+    accounts: list[Account], scope: str, was: str
+) -> None:
+    owner = {"desk": None, "group": accounts[0].group, "account": accounts[0]}[scope]
+    if was:
+        set_override(owner, "max_positions", was, "before")
+    meanwhile(
+        lambda: set_override(owner, "max_positions", "3", "olga"),
+        lambda: set_override(owner, "max_positions", "4", "pavel"),
+    )
+    assert LimitOverride.objects.get(name="max_positions").value == "4"
+    assert steps_of(owner)[-2:] == [(was, "3", "olga"), ("3", "4", "pavel")]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_limit_set_while_another_clears_it_is_set_anew(accounts: list[Account]) -> None:
+    owner = accounts[0]
+    set_override(owner, "max_positions", "2", "before")
+    meanwhile(
+        lambda: clear_override(owner, "max_positions", "olga"),
+        lambda: set_override(owner, "max_positions", "4", "pavel"),
+    )
+    assert steps_of(owner)[-2:] == [("2", "", "olga"), ("", "4", "pavel")]
+    assert effective_limits(owner).limits.max_positions == 4
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_who_set_the_limits_of_the_same_accounts_never_wait_for_each_other(
+    accounts: list[Account],
+) -> None:
+    ways = [accounts, list(reversed(accounts))] * 3
+
+    def set_all(number: int) -> int:
+        try:
+            return set_overrides(ways[number], {"max_positions": f"{number + 2}"}, "somebody")
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(len(ways)) as pool:
+        assert list(pool.map(set_all, range(len(ways)))) == [len(accounts)] * len(ways)
+    assert len(set(LimitOverride.objects.values_list("value", flat=True))) == 1
+    assert LimitChange.objects.count() == len(ways) * len(accounts)

@@ -29,6 +29,7 @@ from tests.processes import PaperExchange, wait_until
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 BTC, ETH = "BTC/USDT:USDT", "ETH/USDT:USDT"
+MONEY_ASKED_AT = NOW + timedelta(seconds=2)
 NUMBERS = count(1)
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("connections", "redis")]
@@ -47,21 +48,29 @@ def make_account(paper_exchange: PaperExchange) -> Callable[..., Account]:
     return make
 
 
+class StillClock:
+    """A clock of the desk that has moved on by the time the money is asked for."""
+
+    def now(self) -> datetime:
+        return MONEY_ASKED_AT
+
+
 def health(account: Account) -> tuple[str, str]:
     account.refresh_from_db()
     return account.health, account.health_code
 
 
 def test_a_verified_account_is_healthy_with_its_money_and_clock_as_the_exchange_says(
-    make_account: Callable[..., Account],
+    make_account: Callable[..., Account], settings: Settings
 ) -> None:
+    settings.CLOCK = StillClock()
     account = make_account()
     verdict = verify_account(account, NOW)
     assert verdict.is_fit, verdict
     account.refresh_from_db()
     assert (account.health, account.verified_at, account.fresh_at) == (Health.HEALTHY, NOW, NOW)
     assert account.wallet_balance == account.available_balance == Decimal(10_000)
-    assert (account.unrealized_profit, account.balances_at) == (Decimal(0), NOW)
+    assert (account.unrealized_profit, account.balances_at) == (Decimal(0), MONEY_ASKED_AT)
     assert account.spot_wallet is not None
     assert account.spot_wallet > 0
     assert abs(account.clock_offset_ms) < 1000
@@ -144,12 +153,13 @@ def test_an_account_that_wants_hedge_mode_is_brought_there_and_unhealthy_until_i
 
 
 def test_a_spot_account_has_a_day_from_its_first_verification_on(
-    make_account: Callable[..., Account],
+    make_account: Callable[..., Account], settings: Settings
 ) -> None:
+    settings.CLOCK = StillClock()
     account = make_account((Market.SPOT,))
     assert verify_account(account, NOW).is_fit
     account.refresh_from_db()
-    assert (account.day_started_at, account.day_baseline_equity) == (NOW, Decimal(0))
+    assert (account.day_started_at, account.day_baseline_equity) == (MONEY_ASKED_AT, Decimal(0))
 
 
 def test_already_in_one_way_mode_is_no_error_and_the_read_back_decides(
@@ -242,7 +252,7 @@ def test_a_read_that_fails_is_a_reason_against_the_account_and_changes_no_money(
 ) -> None:
     account = make_account()
     verify_account(account, NOW)
-    Account.objects.update(wallet_balance=Decimal(7))
+    Account.objects.update(wallet_balance=Decimal(7), balances_at=NOW)
     rule = {"kind": "http", "status": 500, "code": -1000, "account": account.name, "count": 0}
     paper_exchange.add_fault(endpoint="GET /fapi/v3/account", **rule)
     try:

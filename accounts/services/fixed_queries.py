@@ -1,0 +1,158 @@
+"""Queries whose words never change: worked out once, by Django, and asked with other values.
+
+Django builds a query anew at each use. For a few rows that costs this process several times what the
+database takes to carry it out, and where a position waits for its exit it is most of the way. Here a queryset
+says once what is meant; what differs from use to use is `Given` in it, by name.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from django.db import connection
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import Expression, Field, Model, QuerySet
+from django.db.models.query import get_related_populators
+from django.db.models.sql import Query, UpdateQuery
+from django.db.models.sql.compiler import SQLCompiler
+
+from accounts.services.among import Among
+
+Meant = Callable[[], "QuerySet[Any, Any]"]
+"""Says what is asked, at the first use: a module is read before there is a database."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a value that is told at each use stands among the parameters."""
+
+    name: str
+    bound: Callable[[Any, BaseDatabaseWrapper], Any]
+
+
+class Given(Expression):
+    """A value of a field's kind that is told at each use."""
+
+    def __init__(self, name: str, output_field: "Field[Any, Any]") -> None:
+        super().__init__(output_field=output_field)
+        self._place = _Place(name, output_field.get_db_prep_value)
+
+    def as_sql(self, *_: Any, **__: Any) -> tuple[str, list[Any]]:  # type: ignore[override]  # values to be told
+        """One parameter."""
+        return "%s", [self._place]
+
+
+class AmongGiven(Among):
+    """`Among`, with ids that are told at each use."""
+
+    def __init__(self, column: str, name: str) -> None:
+        super().__init__(column, ())
+        self._place = _Place(name, _listed)
+
+    def as_sql(self, *about: Any, **more: Any) -> tuple[str, list[Any]]:  # type: ignore[override]  # as above
+        """The words of `Among`, whose last parameter is the ids."""
+        words, values = super().as_sql(*about, **more)
+        return words, [*values[:-1], self._place]
+
+
+def _listed(ids: Iterable[int], database: BaseDatabaseWrapper) -> Any:
+    return list(ids) if database.vendor == "postgresql" else orjson.dumps(list(ids)).decode()
+
+
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """A statement as one kind of database takes it, and what makes of its answer what Django would."""
+
+    text: str
+    parameters: Sequence[Any]
+    read: Callable[[list[Any]], Iterable[Any]]
+
+    def ask(self, given: dict[str, Any]) -> list[Any]:
+        told = [
+            one.bound(given[one.name], connection) if isinstance(one, _Place) else one
+            for one in self.parameters
+        ]
+        with connection.cursor() as cursor:
+            cursor.execute(self.text, told)
+            return list(self.read(cursor.fetchall()))
+
+
+class _Fixed(ABC):
+    """Words that are worked out at the first use with each kind of database."""
+
+    def __init__(self) -> None:
+        self._words: dict[str, _Words] = {}
+
+    def ask(self, **given: Any) -> list[Any]:
+        """Carry it out with these values. Raises KeyError when one is missing."""
+        words = self._words.get(connection.vendor)
+        if words is None:
+            words = self._words[connection.vendor] = self._worked_out()
+        return words.ask(given)
+
+    @abstractmethod
+    def _worked_out(self) -> _Words:
+        """What is meant, as this kind of database takes it."""
+
+
+class FixedQuery(_Fixed):
+    """A queryset's objects, or the tuples of its `values_list`, as they are at each use."""
+
+    def __init__(self, meant: Meant) -> None:
+        super().__init__()
+        self._meant = meant
+
+    def _worked_out(self) -> _Words:
+        compiler = self._meant().query.get_compiler(connection=connection)
+        text, parameters = compiler.as_sql()
+        return _Words(text, parameters, _reader(compiler))
+
+
+class FixedUpdate(_Fixed):
+    """An UPDATE of the rows of a queryset, which tells the ids of those that changed."""
+
+    def __init__(self, meant: Meant, **values: Any) -> None:
+        """`values` as for `QuerySet.update`."""
+        super().__init__()
+        self._meant, self._values = meant, values
+
+    def _worked_out(self) -> _Words:
+        query: Query = self._meant().order_by().query.chain(UpdateQuery)
+        query.add_update_values(self._values)  # type: ignore[attr-defined]  # of an UpdateQuery
+        text, parameters = query.get_compiler(connection=connection).as_sql()
+        key = connection.ops.quote_name(str(query.get_meta().pk.column))
+        return _Words(f"{text} RETURNING {key}", parameters, _first_columns)
+
+
+def _first_columns(rows: list[Any]) -> Iterable[Any]:
+    return (row[0] for row in rows)
+
+
+def _reader(compiler: SQLCompiler) -> Callable[[list[Any]], Iterable[Any]]:
+    """What turns rows of the database into values as their fields have them, and those into objects."""
+    converters = compiler.get_converters([column for column, *_ in compiler.select or ()])
+    kept = _maker(compiler) if compiler.query.default_cols else tuple
+
+    def read(rows: list[Any]) -> Iterable[Any]:
+        return map(kept, compiler.apply_converters(rows, converters) if converters else rows)
+
+    return read
+
+
+def _maker(compiler: SQLCompiler) -> Callable[[Sequence[Any]], Model]:
+    """What makes an object of a row, with the related ones that are read along."""
+    info, alias = compiler.klass_info or {}, connection.alias
+    model, places = info["model"], info["select_fields"]
+    first, beyond = places[0], places[-1] + 1
+    names = [column.target.attname for column, *_ in (compiler.select or ())[first:beyond]]
+    related = get_related_populators(info, compiler.select, alias)  # type: ignore[call-arg]  # of a later Django
+
+    def made(row: Sequence[Any]) -> Model:
+        one: Model = model.from_db(alias, names, row[first:beyond])
+        for populator in related:
+            populator.populate(row, one)
+        return one
+
+    return made
