@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from trading.domain.instrument import (
     Instrument,
@@ -136,6 +136,11 @@ class ExitPlan:
         """Move the stop to `price` if that is in the position's favour; a stop never moves away."""
         nearer = max(self.stop_price, price) if self.is_long else min(self.stop_price, price)
         return self if nearer == self.stop_price else replace(self, stop_price=nearer, stop_reason=reason)
+
+    @property
+    def ahead(self) -> tuple[Decimal, ...]:
+        """The prices of the levels not yet reached."""
+        return tuple(level.price for level in self.levels if not level.reached)
 
     @property
     def has_moved_stop(self) -> bool:
@@ -416,6 +421,33 @@ def from_json(row: Mapping[str, Any]) -> ExitPlan:
         unknown=tuple(row["unknown"]),
         levels=tuple(_level_from_json(level) for level in row["levels"]),
         **decimals,
+    )
+
+
+class Outlook(NamedTuple):
+    """What of a plan says at which marks it asks for something next; named as in `ExitPlan`."""
+
+    is_long: bool
+    entry_price: Decimal
+    stop_price: Decimal
+    loss_guard_amount: Decimal | None
+    ahead: tuple[Decimal, ...]
+    trail_start_price: Decimal | None
+    trail_move: Decimal | None
+    trail_step: Decimal
+
+
+def outlook_from_json(row: Mapping[str, Any]) -> Outlook:
+    """Return the outlook of the plan that `to_json` wrote, at a third of its price; raises as `from_json`."""
+    return Outlook(
+        row["is_long"],
+        Decimal(row["entry_price"]),
+        Decimal(row["stop_price"]),
+        _read(row["loss_guard_amount"]),
+        tuple([Decimal(level["price"]) for level in row["levels"] if not level["reached"]]),
+        _read(row["trail_start_price"]),
+        _read(row["trail_move"]),
+        Decimal(row["trail_step"]),
     )
 
 

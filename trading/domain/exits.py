@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 
-from trading.domain.exit_plan import SINGLE_LOT_LEVEL, ExitPlan, Level
+from trading.domain.exit_plan import SINGLE_LOT_LEVEL, ExitPlan, Level, Outlook
 from trading.domain.instrument import floor_to, round_stop
 from trading.domain.percent import ZERO, price_at, price_move, sign
 from trading.domain.states import CloseReason
@@ -104,7 +104,9 @@ def _is_reached(plan: ExitPlan, price: Decimal, mark_price: Decimal) -> bool:
     return (mark_price - price) * sign(is_long=plan.is_long) >= 0
 
 
-def loss_guard_price(plan: ExitPlan, *, open_quantity: Decimal, realized: Decimal) -> Decimal | None:
+def loss_guard_price(
+    plan: ExitPlan | Outlook, *, open_quantity: Decimal, realized: Decimal
+) -> Decimal | None:
     """Return the mark at which realised and open loss together reach the guard; None when there is none."""
     if plan.loss_guard_amount is None or open_quantity <= 0:
         return None
@@ -165,18 +167,21 @@ def _is_ride(plan: ExitPlan, level: Level) -> bool:
     return plan.runner and level.number == plan.levels[-1].number
 
 
-def watch_prices(plan: ExitPlan, *, open_quantity: Decimal, realized: Decimal = ZERO) -> WatchPrices:
+def watch_prices(
+    plan: ExitPlan | Outlook, *, open_quantity: Decimal, realized: Decimal = ZERO
+) -> WatchPrices:
     """Return the next marks the watcher must look out for; the time limit needs no mark."""
     nearest = max if plan.is_long else min
     guard = loss_guard_price(plan, open_quantity=open_quantity, realized=realized)
     adverse = plan.stop_price if guard is None else nearest(plan.stop_price, guard)
-    ahead = [level.price for level in plan.levels if not level.reached]
-    ahead += [] if plan.trail_start_price is None else [_next_trail_price(plan, plan.trail_start_price)]
+    ahead = plan.ahead
+    if plan.trail_start_price is not None:
+        ahead = (*ahead, _next_trail_price(plan, plan.trail_start_price))
     soonest = min if plan.is_long else max
     return WatchPrices(adverse, soonest(ahead) if ahead else None)
 
 
-def _next_trail_price(plan: ExitPlan, start: Decimal) -> Decimal:
+def _next_trail_price(plan: ExitPlan | Outlook, start: Decimal) -> Decimal:
     if plan.trail_move is None:
         return start
     return price_at(is_long=plan.is_long, entry_price=start, move=plan.trail_move + plan.trail_step)

@@ -50,8 +50,3 @@ def leaves_share_to_offer(status: OrderStatus, code: str) -> bool:
     if status == OrderStatus.EXPIRED:
         return code == ExpireCode.NOT_PLACED
     return status == OrderStatus.REJECTED and may_be_offered_on(code)
-
-
-def denial_twin(code: str) -> DenyCode | None:
-    """Our own code for what the exchange refused; None where it has no twin."""
-    return CURABLE_REJECTIONS.get(code)

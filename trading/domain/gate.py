@@ -141,7 +141,7 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True)
 class GateInput:
-    """One account, one executor, one candidate; `proposal` is None before sizing."""
+    """One account, one executor, one candidate, before a quantity is known."""
 
     now: datetime
     limits: Limits
@@ -151,7 +151,6 @@ class GateInput:
     account: AccountState
     market: MarketState
     book: Book = Book()
-    proposal: Proposal | None = None
     gate_off: frozenset[DenyCode] = frozenset()
 
 
@@ -159,27 +158,20 @@ Rule = Callable[[GateInput], Detail | None]
 SizedRule = Callable[[GateInput, Proposal], Detail | None]
 
 
-def first_refusal(asked: GateInput) -> Refusal | None:
-    """Return the first rule that refuses, as the two below; raises ValueError as the second does."""
-    return refusal_before_sizing(asked) or refusal_after_sizing(asked)
-
-
 def refusal_before_sizing(asked: GateInput) -> Refusal | None:
     """Return the first refusal of the rules that need no quantity: HALTED to DAILY_TRADES."""
-    found = ((code, rule(asked)) for code, rule in BEFORE_SIZING if code not in asked.gate_off)
-    return _first(found)
+    for code, rule in BEFORE_SIZING:
+        if code not in asked.gate_off and (detail := rule(asked)) is not None:
+            return Refusal(code, detail)
+    return None
 
 
-def refusal_after_sizing(asked: GateInput) -> Refusal | None:
-    """Return the first refusal of the rules that weigh the sized entry: DAILY_LOSS to MARGIN.
-
-    Raises ValueError without a proposal: an unsized entry was not asked about.
-    """
-    proposal = asked.proposal
-    if proposal is None:
-        raise ValueError("the rules after sizing need a proposal")
-    found = ((code, rule(asked, proposal)) for code, rule in AFTER_SIZING if code not in asked.gate_off)
-    return _first(found)
+def refusal_after_sizing(asked: GateInput, proposal: Proposal) -> Refusal | None:
+    """Return the first refusal of the rules that weigh the sized entry: DAILY_LOSS to MARGIN."""
+    for code, rule in AFTER_SIZING:
+        if code not in asked.gate_off and (detail := rule(asked, proposal)) is not None:
+            return Refusal(code, detail)
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,17 +188,13 @@ class Answer:
         return self.detail is not None and not self.is_off
 
 
-def every_answer(asked: GateInput) -> list[Answer]:
+def every_answer(asked: GateInput, proposal: Proposal | None) -> list[Answer]:
     """Return what every rule says, in their order; without a proposal only of those that need no quantity."""
-    proposal, off = asked.proposal, asked.gate_off
+    off = asked.gate_off
     found = [Answer(code, rule(asked), code in off) for code, rule in BEFORE_SIZING]
     if proposal is None:
         return found
     return found + [Answer(code, rule(asked, proposal), code in off) for code, rule in AFTER_SIZING]
-
-
-def _first(found: Iterable[tuple[DenyCode, Detail | None]]) -> Refusal | None:
-    return next((Refusal(code, detail) for code, detail in found if detail is not None), None)
 
 
 def _numbers(**numbers: object) -> Detail:
@@ -311,7 +299,7 @@ def _daily_trades(asked: GateInput) -> Detail | None:
 
 
 def _risk(stakes: Iterable[Stake]) -> Decimal:
-    return sum((stake.risk for stake in stakes), ZERO)
+    return sum([stake.risk for stake in stakes], ZERO)
 
 
 def _daily_loss(asked: GateInput, proposal: Proposal) -> Detail | None:
@@ -348,7 +336,7 @@ def _risk_budget(asked: GateInput, proposal: Proposal) -> Detail | None:
 
 
 def _same_direction(asked: GateInput, proposal: Proposal) -> Detail | None:
-    same = (stake for stake in asked.book.stakes if stake.is_long == asked.is_long)
+    same = [stake for stake in asked.book.stakes if stake.is_long == asked.is_long]
     risk = _risk(same) + proposal.sizing.loss_at_stop
     share = ONE if asked.account.is_long_only else asked.limits.same_direction
     budget = share * asked.limits.risk_budget * asked.account.equity

@@ -194,6 +194,10 @@ class Limits:
         """The limits that only a setting changes, for every process at its start."""
         return SETTING_ONLY
 
+    def unit(self, name: str) -> str:
+        """What stands behind the value of a limit as it is written: ``%``, or nothing."""
+        return "%" if TUNABLES[name].kind is Kind.PERCENT else ""
+
     def as_edge(self) -> dict[str, str]:
         """Return every tunable as it would be written in a setting, percent where the kind says so."""
         return {name: _write(tunable.kind, getattr(self, name)) for name, tunable in TUNABLES.items()}

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
-from itertools import pairwise
 from statistics import StatisticsError, correlation, stdev
 
 HOURS_OF_YEAR = 24 * 365
@@ -53,11 +52,6 @@ def regime(figures: RegimeFigures) -> Regime:
         (figures.volatility < LOW_VOLATILITY, Regime.LOW_VOLATILITY),
     )
     return next((found for holds, found in rules if holds), Regime.RANGE)
-
-
-def log_returns(closes: Sequence[Decimal]) -> list[float]:
-    """Return the log return of each close against the one before; prices must be positive."""
-    return [math.log(newer / older) for older, newer in pairwise(closes)]
 
 
 def annualised_volatility(returns: Sequence[float]) -> Decimal | None:

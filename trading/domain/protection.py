@@ -77,8 +77,8 @@ class ProtectionView:
     `seen` is what the newest successful look at both stores showed, taken after the stops below were
     accepted; None when there was none. `unprotected_seconds` runs while nothing was accepted,
     `unseen_seconds` since the first acceptance. `second` is the newest stop beside the hard one.
-    `is_shared`: a stranger holds a share on
-    the same side, which a stop that closes the whole position would sell with ours.
+    `is_shared`: a stranger holds a share on the same side, which a stop that closes the whole position would
+    sell with ours. `is_outgrown`: a stop of this very position was seen and covers less than is open by now.
     """
 
     plan: ExitPlan
@@ -90,6 +90,7 @@ class ProtectionView:
     unseen_seconds: float = 0.0
     is_spot: bool = False
     is_shared: bool = False
+    is_outgrown: bool = False
 
 
 def fault(
@@ -145,7 +146,9 @@ def _verified_step(view: ProtectionView, _limits: Limits) -> Step:
 
 
 def _unseen_step(view: ProtectionView, limits: Limits) -> Step:
-    both_sent = view.hard is not StopState.NONE and view.second in {StopState.ACKED, StopState.GONE}
+    if view.is_outgrown:
+        return Step.LOOK if StopState.IN_FLIGHT in {view.hard, view.second} else Step.MOVE_WORKING
+    both_sent = {view.hard, view.second} <= {StopState.ACKED, StopState.GONE}
     if both_sent and view.seen is not None:
         return Step.CLOSE_AT_MARKET
     if view.unseen_seconds >= limits.second_stop_seconds and view.second is StopState.NONE:

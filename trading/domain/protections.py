@@ -156,13 +156,14 @@ class LowPerformingSymbol:
         since = now - self.looks_back
         mine = [one for one in past.trades if one.symbol == symbol and one.closed_at > since]
         notional = sum((one.notional for one in mine), ZERO)
-        if len({one.counted_as for one in mine}) < self.trades or notional <= ZERO:
+        trades = {one.counted_as for one in mine}
+        if len(trades) < self.trades or notional <= ZERO:
             return None
         made = sum((one.net for one in mine), ZERO) / notional
         if made >= self.least:
             return None
         until = min(one.closed_at for one in mine) + self.looks_back
-        return Veto(until, f"{symbol} has made {made:.2%} of {len(mine)} trades")
+        return Veto(until, f"{symbol} has made {made:.2%} in {len(trades)} trades")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,8 @@ from trading.domain.limits import Limits
 from trading.domain.percent import ONE
 from trading.domain.quality import Quality
 
+TICK_JITTER = timedelta(milliseconds=900)
+
 
 class NoneReason(StrEnum):
     """Why a selection chose nothing."""
@@ -97,12 +99,15 @@ class Choice:
 def may_select(
     now: datetime, *, last_chosen_at: datetime | None, last_fruitless_at: datetime | None, limits: Limits
 ) -> bool:
-    """Whether a new selection is due: a cooldown after a choice, a shorter wait after a fruitless one."""
+    """Whether a new selection is due: a cooldown after a choice, a shorter wait after a fruitless one.
+
+    The waits are whole ticks, and a tick that comes a moment early is that tick: else its turn went by.
+    """
     waits = (
         (last_chosen_at, limits.cooldown_seconds),
         (last_fruitless_at, limits.fruitless_seconds),
     )
-    return all(at is None or now - at >= timedelta(seconds=seconds) for at, seconds in waits)
+    return all(at is None or now - at + TICK_JITTER >= timedelta(seconds=seconds) for at, seconds in waits)
 
 
 def desk_refusal(desk: Desk, limits: Limits) -> NoneReason | None:

@@ -143,9 +143,10 @@ def margin_room(request: SizingInput) -> Decimal:
 
 def size(request: SizingInput) -> Sizing:
     """Return the quantity of an entry, floored to the step and never above any cap."""
-    wanted = max(ZERO, _wanted_quantity(request))
+    per_unit = _loss_per_unit(request)
+    wanted = max(ZERO, _wanted_quantity(request, per_unit))
     caps = cap_quantities(request)
-    tightest = min(caps, key=lambda cap: caps[cap])
+    tightest = min(caps, key=caps.__getitem__)
     quantity = floor_quantity(request.instrument, min(wanted, caps[tightest]))
     notional = quantity * request.cap_price
     return Sizing(
@@ -153,7 +154,7 @@ def size(request: SizingInput) -> Sizing:
         wanted_quantity=wanted,
         bound_by=tightest if caps[tightest] < wanted else None,
         notional=notional,
-        loss_at_stop=quantity * _loss_per_unit(request),
+        loss_at_stop=quantity * per_unit,
         margin_required=margin_required(notional, request.leverage, request.limits),
         denied=_denied(request, quantity, tightest, caps[tightest]),
     )
@@ -189,10 +190,11 @@ def _denied(request: SizingInput, quantity: Decimal, tightest: Cap, capped: Deci
     """Blame the cap when it alone leaves too little: five refusals for want of margin must say MARGIN."""
     price = min(request.cap_price, request.mark_price)
     refusal = too_small(request.instrument, quantity, price, request.limits)
+    if refusal is None:
+        return None
     cap_floored = floor_quantity(request.instrument, capped)
-    if refusal and too_small(request.instrument, cap_floored, price, request.limits):
-        return DENIED_BY[tightest]
-    return refusal
+    is_by_cap = too_small(request.instrument, cap_floored, price, request.limits)
+    return DENIED_BY[tightest] if is_by_cap else refusal
 
 
 def _loss_per_unit(request: SizingInput) -> Decimal:
@@ -205,12 +207,12 @@ def _loss_per_unit(request: SizingInput) -> Decimal:
     )
 
 
-def _wanted_quantity(request: SizingInput) -> Decimal:
+def _wanted_quantity(request: SizingInput, per_unit: Decimal) -> Decimal:
     limits = request.limits
     if limits.sizing_model is SizingModel.RISK:
-        return _risk_quantity(request, limits.risk_per_trade)
+        return _risk_quantity(request, limits.risk_per_trade, per_unit)
     if limits.sizing_model is SizingModel.CAPPED_KELLY:
-        return _risk_quantity(request, kelly_risk(request.kelly, limits))
+        return _risk_quantity(request, kelly_risk(request.kelly, limits), per_unit)
     notionals = {
         SizingModel.FIXED_NOTIONAL: limits.fixed_notional,
         SizingModel.FIXED_MARGIN: limits.fixed_margin * request.available * request.leverage,
@@ -224,9 +226,8 @@ def risk_equity(wallet: Decimal, unrealized: Decimal) -> Decimal:
     return min(wallet, wallet + unrealized)
 
 
-def _risk_quantity(request: SizingInput, risk: Decimal) -> Decimal:
+def _risk_quantity(request: SizingInput, risk: Decimal, per_unit: Decimal) -> Decimal:
     """Return the quantity that loses `risk` of the equity at the stop; 0 for a stop on the wrong side."""
-    per_unit = _loss_per_unit(request)
     return risk_equity(request.wallet, request.unrealized) * risk / per_unit if per_unit > 0 else ZERO
 
 

@@ -138,7 +138,7 @@ class DenyCode(StrEnum):
 
 
 class SkipCode(StrEnum):
-    """The rule by which an account was not offered its share."""
+    """The rule by which an account was not offered its share, or an order of ours was not sent."""
 
     NO_MARKET = "NO_MARKET"
     NO_EXECUTOR = "NO_EXECUTOR"
@@ -148,6 +148,7 @@ class SkipCode(StrEnum):
     ROUTE = "ROUTE"
     HALTED = "HALTED"
     PAUSED = "PAUSED"
+    OUTLIVED = "OUTLIVED"
 
 
 class ExpireCode(StrEnum):
@@ -207,16 +208,3 @@ def successors(status: OrderStatus) -> frozenset[OrderStatus]:
 def predecessors(status: OrderStatus) -> frozenset[OrderStatus]:
     """The states from which an order may move to `status`; what a compare-and-set filters on."""
     return frozenset(before for before, after in STEPS.items() if status in after)
-
-
-def is_terminal(status: OrderStatus) -> bool:
-    """Whether the order is finished for us."""
-    return status in TERMINAL
-
-
-def decision_status(outcomes: Mapping[AllocationOutcome, int]) -> DecisionStatus:
-    """The status of a decision from how many of its allocations stand at each outcome."""
-    if sum(outcomes.values()) == 0:
-        return DecisionStatus.NONE
-    undecided = sum(outcomes.get(outcome, 0) for outcome in UNDECIDED)
-    return DecisionStatus.OPEN if undecided else DecisionStatus.COMPLETE

@@ -1,12 +1,13 @@
 """What one tick asks of an open position."""
 
+import json
 from datetime import timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trading.domain.exit_plan import ExitPlan, ExitPolicy
+from trading.domain.exit_plan import ExitPlan, ExitPolicy, outlook_from_json, to_json
 from trading.domain.exits import ExitAction, MarkSpan, evaluate, loss_guard_price, watch_prices
 from trading.domain.limits import Limits
 from trading.domain.states import CloseReason
@@ -225,3 +226,16 @@ def test_a_rising_path_leaves_the_same_stop_however_its_ticks_are_grouped(path: 
     at_once = evaluate(plan(SIGNAL), MarkSpan(min(path), max(path)), NOW, open_quantity=D(10))
     assert at_once is not None
     assert at_once.plan == one_by_one
+
+
+@pytest.mark.parametrize("kind", sorted(PLANS))
+@given(path=st.lists(st.decimals(min_value=95, max_value=112, places=2), max_size=6))
+def test_the_outlook_of_a_row_tells_the_same_watch_prices_as_its_plan(kind: str, path: list[D]) -> None:
+    made = plan(PLANS[kind])
+    for mark in path:
+        action = evaluate(made, MarkSpan.at(mark), NOW, open_quantity=D(10))
+        made = action.plan if action else made
+
+    told = outlook_from_json(json.loads(json.dumps(to_json(made))))
+
+    assert watch_prices(told, open_quantity=D(10)) == watch_prices(made, open_quantity=D(10))

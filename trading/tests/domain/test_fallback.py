@@ -2,7 +2,7 @@
 
 import pytest
 
-from trading.domain.fallback import CURABLE_REJECTIONS, denial_twin, may_be_offered_on
+from trading.domain.fallback import CURABLE_REJECTIONS, may_be_offered_on
 from trading.domain.states import DenyCode, ExpireCode
 
 CURABLE = {"MARGIN", "MIN_NOTIONAL", "MAX_ORDER", "SYMBOL_CLOSED", "LEVERAGE_BRACKET"}
@@ -29,5 +29,3 @@ def test_nothing_unclear_slow_or_forbidden_is_offered_elsewhere(code: str) -> No
 
 def test_every_twin_is_itself_curable() -> None:
     assert all(may_be_offered_on(twin) for twin in CURABLE_REJECTIONS.values())
-    assert denial_twin("-4164") is DenyCode.MIN_NOTIONAL
-    assert denial_twin("-1111") is None

@@ -1,6 +1,6 @@
 """The gate: every refusal, its order, its numbers, and what missing figures do (V9, V15, V19, V20, V22)."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -15,9 +15,9 @@ from trading.domain.gate import (
     GateInput,
     MarketState,
     Proposal,
+    Refusal,
     SignalTerms,
     Stake,
-    first_refusal,
     liquidation_distance,
     refusal_after_sizing,
     refusal_before_sizing,
@@ -69,7 +69,15 @@ MARKET = MarketState(
     depth_notional=D(1_000_000),
 )
 
-ASKED = GateInput(
+
+@dataclass(frozen=True, slots=True)
+class Question(GateInput):
+    """What both halves of the gate are asked."""
+
+    proposal: Proposal = PROPOSAL
+
+
+ASKED = Question(
     now=NOW,
     limits=Limits(),
     is_long=True,
@@ -77,7 +85,6 @@ ASKED = GateInput(
     signal=SignalTerms(stop_price=D(99), take_profit_price=D(105), entry_price=D(100)),
     account=ACCOUNT,
     market=MARKET,
-    proposal=PROPOSAL,
 )
 
 
@@ -87,7 +94,7 @@ def stake(
     return Stake(symbol, symbol.split("/", maxsplit=1)[0], is_long, D(notional), D(risk))
 
 
-def asked(**changes: Any) -> GateInput:
+def asked(**changes: Any) -> Question:
     """The sample question; a dict changes fields of the part it names."""
     parts = {
         name: replace(getattr(ASKED, name), **change) if isinstance(change, dict) else change
@@ -96,7 +103,11 @@ def asked(**changes: Any) -> GateInput:
     return replace(ASKED, **parts)
 
 
-def code(question: GateInput) -> DenyCode | None:
+def first_refusal(question: Question) -> Refusal | None:
+    return refusal_before_sizing(question) or refusal_after_sizing(question, question.proposal)
+
+
+def code(question: Question) -> DenyCode | None:
     refusal = first_refusal(question)
     return refusal.code if refusal else None
 
@@ -396,11 +407,11 @@ def test_the_bracket_at_the_notional_decides_the_maintenance_margin() -> None:
 
 
 def test_the_halves_can_be_asked_on_their_own() -> None:
-    unsized = replace(ASKED, proposal=None)
-    assert refusal_before_sizing(unsized) is None
-    with pytest.raises(ValueError, match="proposal"):
-        refusal_after_sizing(unsized)
-    assert refusal_after_sizing(asked(account={"halted_by": "desk"})) is None
+    halted = asked(account={"halted_by": "desk"}, market={"spread": None})
+    before, after = refusal_before_sizing(halted), refusal_after_sizing(halted, PROPOSAL)
+    assert before is not None
+    assert after is not None
+    assert (before.code, after.code) == (DenyCode.HALTED, DenyCode.SPREAD)
 
 
 def sizing_input(account: AccountState = ACCOUNT, stop_price: D = PROPOSAL.stop_price) -> SizingInput:

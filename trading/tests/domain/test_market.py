@@ -10,7 +10,6 @@ from trading.domain.market import (
     Regime,
     RegimeFigures,
     annualised_volatility,
-    log_returns,
     pearson,
     regime,
 )
@@ -41,12 +40,6 @@ def test_the_first_rule_that_holds_names_the_regime(changes: dict[str, Any], exp
 def test_volatility_is_annualised_from_hours() -> None:
     assert annualised_volatility([0.01, -0.01, 0.01, -0.01]) == D("1.080740")
     assert annualised_volatility([0.01]) is None
-
-
-def test_log_returns_add_up_to_the_whole_move() -> None:
-    returns = log_returns([D(100), D(110), D(99), D(100)])
-    assert len(returns) == 3
-    assert abs(sum(returns)) < 1e-12
 
 
 def test_correlation_is_over_common_hours_and_needs_enough_of_them() -> None:

@@ -88,7 +88,7 @@ class Desk:
         if refusal is None:
             sizing = size(sizing_input)
             proposal = Proposal(sizing_input.cap_price, sizing_input.stop_price, found, sizing, FEE)
-            refusal = refusal_after_sizing(replace(asked, proposal=proposal))
+            refusal = refusal_after_sizing(asked, proposal)
             if refusal is None:
                 self._send(base, is_long, sizing_input, sizing)
                 self.told.append(f"{base} {sizing.quantity}")

@@ -105,6 +105,11 @@ def test_only_a_stop_of_ours_that_was_seen_is_verified(changes: dict[str, Any], 
         ({"seen": None, "second": StopState.ACKED, "unseen_seconds": 600.0}, Step.ALARM),
         ({"seen": (), "second": StopState.ACKED, "unseen_seconds": 31.0}, Step.CLOSE_AT_MARKET),
         ({"seen": (), "second": StopState.IN_FLIGHT, "unseen_seconds": 31.0}, Step.ALARM),
+        ({"seen": (), "hard": StopState.IN_FLIGHT, "second": StopState.ACKED}, Step.LOOK),
+        # seen, and too small by now
+        ({"seen": (), "is_outgrown": True}, Step.MOVE_WORKING),
+        ({"seen": (), "is_outgrown": True, "second": StopState.IN_FLIGHT}, Step.LOOK),
+        ({"seen": (), "is_outgrown": True, "second": StopState.GONE}, Step.MOVE_WORKING),
         # moved stop: place, verify, cancel
         ({"plan": MOVED}, Step.MOVE_WORKING),
         ({"plan": MOVED, "second": StopState.IN_FLIGHT}, Step.LOOK),

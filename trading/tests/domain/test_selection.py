@@ -144,9 +144,10 @@ def test_the_desks_own_limits_come_first(desk: Desk, reason: NoneReason | None) 
     ("chosen", "fruitless", "due"),
     [
         (None, None, True),
-        (ago(299), None, False),
+        (ago(298.9), None, False),
         (ago(300), None, True),
-        (None, ago(59), False),
+        (None, ago(58.9), False),
+        (None, ago(59.9), True),
         (ago(400), ago(60), True),
     ],
 )

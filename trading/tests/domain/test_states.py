@@ -7,12 +7,8 @@ from trading.domain.states import (
     OPEN,
     STEPS,
     TERMINAL,
-    AllocationOutcome,
-    DecisionStatus,
     DenyCode,
     OrderStatus,
-    decision_status,
-    is_terminal,
     predecessors,
     successors,
 )
@@ -36,7 +32,6 @@ def test_an_unknown_order_can_never_be_sent_again() -> None:
 
 @pytest.mark.parametrize("status", sorted(TERMINAL))
 def test_a_finished_order_is_left_only_by_a_late_fill(status: OrderStatus) -> None:
-    assert is_terminal(status)
     assert successors(status) == LATE_FILLS.get(status, frozenset())
     assert successors(status) <= {OrderStatus.PARTIALLY_FILLED, OrderStatus.FILLED}
 
@@ -56,22 +51,6 @@ def test_the_exchange_alone_can_reject() -> None:
         OrderStatus.UNKNOWN,
         OrderStatus.ACKNOWLEDGED,
     }
-
-
-@pytest.mark.parametrize(
-    ("counts", "expected"),
-    [
-        ({}, DecisionStatus.NONE),
-        ({AllocationOutcome.FILLED: 2, AllocationOutcome.DENIED: 1}, DecisionStatus.COMPLETE),
-        ({AllocationOutcome.FILLED: 2, AllocationOutcome.UNKNOWN: 1}, DecisionStatus.OPEN),
-        ({AllocationOutcome.PENDING: 1}, DecisionStatus.OPEN),
-        ({AllocationOutcome.DENIED: 3}, DecisionStatus.COMPLETE),
-    ],
-)
-def test_a_decision_is_complete_when_no_allocation_is_undecided(
-    counts: dict[AllocationOutcome, int], expected: DecisionStatus
-) -> None:
-    assert decision_status(counts) == expected
 
 
 def test_the_gate_asks_halts_first_and_margin_last() -> None:
