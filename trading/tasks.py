@@ -36,8 +36,8 @@ log = structlog.get_logger(__name__)
 CHUNK = 100
 LEADING_CHUNK, LEADING = 20, 40
 """A decision's first orders go in chunks that are claimed in a moment: the first leaves early."""
-EXIT_CHUNK = 25
-CROWD = 10
+EXIT_CHUNK = 50
+POSITION_CHUNK = 25
 LOOKUP_CHUNK = 25
 ROUNDS = 6
 UNREAD_COUNTDOWN_SECONDS = 1.5
@@ -109,10 +109,14 @@ def decide(decision_ids: list[int]) -> None:
     """Allocate decisions that have no allocations yet; settle the others."""
     now = settings.CLOCK.now()
     equity.keep_first()
+    rung = set()
     for decision_id in decision_ids:
         preparing.prepare_decision(decision_id, now)
-        ring(allocation.allocate(decision_id, settings.CLOCK.now()))
-    ring(decisions.settle(decision_ids, now))
+        allocated = allocation.allocate(decision_id, settings.CLOCK.now())
+        ring(allocated)
+        if allocated.entries:  # its chunks settle it, and would wait for whoever holds all its shares
+            rung.add(decision_id)
+    ring(decisions.settle([one for one in decision_ids if one not in rung], now))
 
 
 @shared_task
@@ -134,7 +138,7 @@ def submit_exits(order_ids: list[int]) -> None:
     Of a crowd all orders leave before anybody's position is looked after: that waits behind them.
     """
     bells = execution.submit(order_ids, settings.CLOCK.now())
-    if len(order_ids) < CROWD:
+    if len(order_ids) < execution.CROWD:
         see_through(bells)
     else:
         ring(bells)
@@ -189,7 +193,8 @@ def see_through(bells: Bells) -> None:
             bells.add(watching.attend(positions, now))
             wanted = closing.continue_closing(positions, now)
             # At once: looking at stops reads every account of the chunk, and no exit waits for another's.
-            bells.add(execution.submit(wanted.exits, now))
+            if wanted.exits:
+                bells.add(execution.submit(wanted.exits, now))
             wanted.exits = []
             bells.add(wanted).add(protection.protect(positions, now))
         if cancels:
@@ -201,8 +206,8 @@ def see_through(bells: Bells) -> None:
 def ring(bells: Bells) -> None:
     """Send the bells to their queues. A broker that is away costs seconds: the sweep rings again."""
     _ring(submit_exits, bells.exits, "exits", EXIT_CHUNK)
-    _ring(attend_positions, bells.positions, "exits", EXIT_CHUNK)
-    _ring(cancel_orders, bells.cancel, "exits", EXIT_CHUNK)
+    _ring(attend_positions, bells.positions, "exits", POSITION_CHUNK)
+    _ring(cancel_orders, bells.cancel, "exits", POSITION_CHUNK)
     _ring(submit_entries, bells.entries[:LEADING], "orders", LEADING_CHUNK)
     _ring(submit_entries, bells.entries[LEADING:], "orders", CHUNK)
     _ring(offer_allocations, bells.allocations, "orders", CHUNK)

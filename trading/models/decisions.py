@@ -6,11 +6,12 @@ from typing import ClassVar
 from django.db import models
 
 from accounts.models import Account
+from accounts.rows import Row
 from trading.domain.states import AllocationOutcome, DecisionStatus
 from trading.models.signals import Signal
 
 
-class Decision(models.Model):
+class Decision(Row):
     """A choice of one signal, or of none with the reason. A signal leads to at most one decision, ever.
 
     `mark_price` is the mark the decision was made at; `cap_price` the worst entry any account may pay;
@@ -80,7 +81,7 @@ class Decision(models.Model):
         return self.signal is not None and self.signal.source.is_demonstration
 
 
-class Allocation(models.Model):
+class Allocation(Row):
     """One account's share of a decision, with exactly one known end."""
 
     uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)

@@ -5,6 +5,7 @@ from typing import ClassVar
 from django.db import models
 
 from accounts.models import Account
+from accounts.rows import Row
 from exchange.port import Market
 from trading.domain.states import HaltLevel
 
@@ -19,7 +20,7 @@ class HaltScope(models.TextChoices):
     VENUE = "venue"
 
 
-class Halt(models.Model):
+class Halt(Row):
     """A standing order to stop; ends only by an explicit resume (or by itself where a rule says so)."""
 
     scope = models.CharField(max_length=8, choices=HaltScope.choices)
@@ -50,7 +51,7 @@ class Halt(models.Model):
         return f"{self.level} {self.scope} {self.target}".strip()
 
 
-class TickSlot(models.Model):
+class TickSlot(Row):
     """One tick of one job, taken once: two beats or a late message do nothing twice."""
 
     job = models.CharField(max_length=60)
@@ -69,7 +70,7 @@ class TickSlot(models.Model):
         return f"{self.job} {self.slot}"
 
 
-class EquitySnapshot(models.Model):
+class EquitySnapshot(Row):
     """An account's money at a time, as the exchange said it."""
 
     account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="equity_snapshots")
@@ -94,7 +95,7 @@ class EquitySnapshot(models.Model):
         return f"{self.at:%Y-%m-%d %H:%M:%S} {self.wallet + self.unrealized_profit}"
 
 
-class Income(models.Model):
+class Income(Row):
     """A money movement at the exchange that is not a fill: funding, transfer, insurance, other."""
 
     account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="incomes")
@@ -119,7 +120,7 @@ class Income(models.Model):
         return f"{self.kind} {self.quantity} {self.asset}"
 
 
-class ApiToken(models.Model):
+class ApiToken(Row):
     """A bearer token of the API, stored as a hash; `scopes` of signals:write, read, trade, admin."""
 
     name = models.CharField(max_length=80, unique=True)

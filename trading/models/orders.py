@@ -6,13 +6,14 @@ from typing import ClassVar
 from django.db import models
 
 from accounts.models import Account
+from accounts.rows import Row
 from exchange.port import Market, OrderSide, OrderType
 from trading.domain.states import OPEN, OrderPurpose, OrderStatus
 from trading.models.decisions import Allocation
 from trading.models.positions import Position
 
 
-class Order(models.Model):
+class Order(Row):
     """One attempt to trade. `client_order_id` is ours and unique for ever.
 
     `fence` rises with every claim; a write carries the fence of its claim, so a former owner's late
@@ -44,7 +45,7 @@ class Order(models.Model):
     reduce_only = models.BooleanField(default=False)
     close_position = models.BooleanField(default=False)
     position_side = models.CharField(max_length=5, blank=True, default="")
-    attempt = models.PositiveSmallIntegerField(default=1)
+    attempt = models.PositiveIntegerField(default=1)
 
     status = models.CharField(
         max_length=16, choices=[(s.value, s.value) for s in OrderStatus], default=OrderStatus.PENDING
@@ -115,7 +116,7 @@ class Order(models.Model):
         return self.type in {OrderType.STOP_MARKET, OrderType.STOP_LIMIT}
 
 
-class ForeignOrder(models.Model):
+class ForeignOrder(Row):
     """An open order that is not ours, as an account's stream or an audit last showed it.
 
     Never touched: while it rests, its coin is closed to entries of the account, for it may fill any moment.
@@ -143,7 +144,7 @@ class ForeignOrder(models.Model):
         return f"{self.symbol} {self.client_order_id}"
 
 
-class Fill(models.Model):
+class Fill(Row):
     """One execution, known by the exchange's trade id; the same fill from two roads is one row."""
 
     account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="fills")

@@ -6,12 +6,13 @@ from typing import ClassVar
 from django.db import models
 
 from accounts.models import Account
+from accounts.rows import Row
 from exchange.port import Market
 from trading.domain.states import CloseReason, PositionStatus, Protection
 from trading.models.decisions import Allocation
 
 
-class Position(models.Model):
+class Position(Row):
     """One open or closed position of an account on one market symbol and side.
 
     `quantity` is what is open now, `initial_quantity` all that was ever entered; both positive.
@@ -116,7 +117,7 @@ class Position(models.Model):
         return self.closing_for or str(self.reduction.get("reason", ""))
 
 
-class PositionEvent(models.Model):
+class PositionEvent(Row):
     """One step in a position's life, for its timeline: opened, protected, harvested, stop moved, closed."""
 
     position = models.ForeignKey(Position, on_delete=models.CASCADE, related_name="events")

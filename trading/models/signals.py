@@ -6,6 +6,8 @@ from typing import ClassVar
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 
+from accounts.rows import Row
+
 
 class SignalSide(models.TextChoices):
     """Which way the advice points."""
@@ -33,7 +35,7 @@ class SignalStatus(models.TextChoices):
     DONE = "DONE"  # a close or cancel that was carried out
 
 
-class SignalSource(models.Model):
+class SignalSource(Row):
     """Who sends signals. A demonstration source marks everything it leads to."""
 
     name = models.CharField(max_length=60, unique=True)
@@ -66,7 +68,7 @@ class SignalSource(models.Model):
         return self.name
 
 
-class Signal(models.Model):
+class Signal(Row):
     """One piece of advice. `external_id` is unique per source: the same again is the same row."""
 
     uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)

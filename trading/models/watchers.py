@@ -5,8 +5,10 @@ from typing import ClassVar
 
 from django.db import models
 
+from accounts.rows import Row
 
-class WatcherProcess(models.Model):
+
+class WatcherProcess(Row):
     """One watcher's process; it adds to `beats` while it lives, and whoever sees them stand still removes it.
 
     The first by `Meta.ordering` leads: one that hears marks before one that does not, then the oldest. No

@@ -6,9 +6,9 @@ from django.db import transaction
 from django.db.models import Q
 
 from accounts.errors import AccountRefused
-from accounts.models import Account, AccountGroup
+from accounts.models import Account
 from accounts.services.limits import check_owners
-from accounts.services.registry import HIGHEST_LEVERAGE, refuse_untried_modes, wipe_keys
+from accounts.services.registry import HIGHEST_LEVERAGE, group_named, refuse_untried_modes, wipe_keys
 from trading.domain.states import OPEN, OrderStatus, PositionStatus
 from trading.models import Order, Position
 
@@ -27,8 +27,7 @@ def archive(account: Account, now: datetime) -> None:
         locked = Account.objects.select_for_update().get(pk=account.pk)
         if locked.archived_at is not None:
             raise AccountRefused("ARCHIVED", f"{account.name} is archived already.")
-        if Position.objects.filter(account=account, status=PositionStatus.OPEN).exists():
-            raise AccountRefused("HAS_POSITION", f"{account.name} holds a position: close it first.")
+        refuse_holding(account)
         unresolved = Q(status__in=sorted(OPEN)) | Q(status__in=MAY_HAVE_FILLED, fills_complete=False)
         if Order.objects.filter(unresolved, account=account).exists():
             raise AccountRefused("UNRESOLVED_ORDER", f"{account.name} has an order that is not resolved yet.")
@@ -41,7 +40,7 @@ def change_group(account: Account, group: str) -> None:
     Raises AccountRefused(BAD_LIMIT) when its own limits contradict the group's, and then it stays.
     """
     with transaction.atomic():
-        account.group = AccountGroup.objects.get_or_create(name=group)[0] if group else None
+        account.group = group_named(group)
         account.save(update_fields=["group"])
         check_owners([account])
 
@@ -62,10 +61,15 @@ def change_modes(account: Account, position_mode: str | None, margin_mode: str |
     if (position_mode, margin_mode) == (account.position_mode, account.margin_mode):
         return
     refuse_untried_modes(account.exchange, position_mode, margin_mode)
-    if Position.objects.filter(account=account, status=PositionStatus.OPEN).exists():
-        raise AccountRefused("HAS_POSITION", f"{account.name} holds a position: close it first.")
+    refuse_holding(account)
     account.position_mode, account.margin_mode = position_mode, margin_mode
     account.save(update_fields=["position_mode", "margin_mode"])
+
+
+def refuse_holding(account: Account) -> None:
+    """Raise AccountRefused(HAS_POSITION) while the account holds something."""
+    if Position.objects.filter(account=account, status=PositionStatus.OPEN).exists():
+        raise AccountRefused("HAS_POSITION", f"{account.name} holds a position: close it first.")
 
 
 def change_leverage(account: Account, leverage: int) -> None:

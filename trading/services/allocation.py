@@ -15,8 +15,8 @@ from typing import Any
 from django.conf import settings
 from django.db import transaction
 
-from accounts.models import Account
 from accounts.services.among import Among
+from accounts.services.entrants import Trader, hold_entrants
 from exchange.port import Market, OrderSide
 from trading.domain import fallback
 from trading.domain.gate import Refusal
@@ -35,7 +35,7 @@ from trading.domain.states import (
 )
 from trading.models import Allocation, Decision, Order
 from trading.services import refusals, routes, waves
-from trading.services.assessment import Assessment, assess
+from trading.services.assessment import Assessment, assess, resized
 from trading.services.bells import Bells
 from trading.services.many_rows import insert_rows, new_row
 from trading.services.orders import new_entry
@@ -110,7 +110,7 @@ def _take_step(decision: Decision, step: routes.Step, now: datetime) -> Bells:
         if locked.stopped_code or _is_taken(decision, step):
             return Bells()  # another worker was here between the look and the lock
         routes.note_taken(locked, step)
-        scene = load_scene(decision, seen, _held_accounts(step.account_ids), now)
+        scene = load_scene(decision, seen, hold_entrants(step.account_ids), now)
         return _write(
             scene, _shared(scene, [_first_offer(scene, step, account) for account in scene.accounts])
         )
@@ -141,17 +141,11 @@ def _is_taken(decision: Decision, step: routes.Step) -> bool:
     return decision.allocations.filter(Among("account_id", step.account_ids)).exists()
 
 
-def _held_accounts(account_ids: Sequence[int]) -> list[Account]:
-    """The accounts, held until the transaction ends, in one order for all, so that none waits in a ring."""
-    held = Account.objects.select_for_update(of=("self",)).select_related("group")
-    return list(held.filter(Among("pk", account_ids)).order_by("pk"))
-
-
-def _first_offer(scene: Scene, step: routes.Step, account: Account) -> Assessment:
+def _first_offer(scene: Scene, step: routes.Step, account: Trader) -> Assessment:
     """The primary executor's answer; the secondary's where it can cure the primary's refusal."""
     if step.skipped:
         return Assessment(account, Market.FUTURES, "", skipped=SkipCode(step.skipped))
-    ways = routes.ways(scene.decision, account, scene.executors[account.pk])
+    ways = scene.ways(account)
     if not ways:
         return _without_executor(account)
     first = assess(scene, account, ways[0].market, ways[0].executor)
@@ -162,7 +156,7 @@ def _first_offer(scene: Scene, step: routes.Step, account: Account) -> Assessmen
     return replace(taker, refused_by=(first,)) if taker else replace(first, refused_by=tuple(others))
 
 
-def _without_executor(account: Account) -> Assessment:
+def _without_executor(account: Trader) -> Assessment:
     refusal = Refusal(DenyCode.ACCOUNT_UNHEALTHY, {"reasons": "no executor is enabled"})
     return Assessment(account, Market.FUTURES, "", refusal=refusal)
 
@@ -173,15 +167,7 @@ def _shared(scene: Scene, assessments: Sequence[Assessment]) -> list[Assessment]
     if sum(wanted.values(), ZERO) <= scene.desk_room:
         return list(assessments)
     shares = share_pro_rata(wanted, scene.desk_room)
-    return [
-        replace(
-            assess(scene, one.account, one.market, one.executor, desk_notional=shares[one.account.pk]),
-            refused_by=one.refused_by,
-        )
-        if one.is_entry
-        else one
-        for one in assessments
-    ]
+    return [resized(scene, one, shares[one.account.pk]) if one.is_entry else one for one in assessments]
 
 
 def _notional(assessment: Assessment) -> Decimal:
@@ -203,7 +189,7 @@ def _write(scene: Scene, assessments: Sequence[Assessment]) -> Bells:
         share.place = place
     insert_rows(Allocation, allocations, known_by="uuid")
     # The order of the rows is the order in which they are rung, claimed and sent.
-    entries = [waves.hold(_entry(scene, share, one, attempt=1)) for share, one in starting]
+    entries = [waves.hold(_entry(scene, share, one, attempt=1), share) for share, one in starting]
     insert_rows(Order, entries, known_by="client_order_id")
     refusals.tell(scene.decision, allocations, scene.now)
     bells = Bells(entries=[entry.pk for entry in entries if entry.due_at is None])
@@ -214,13 +200,14 @@ def _allocation(scene: Scene, one: Assessment) -> Allocation:
     outcome, code = _outcome(scene, one)
     allocation = new_row(
         Allocation,
+        decision_id=scene.decision.pk,
+        account_id=one.account.pk,
         outcome=outcome,
         code=code,
         exit_policy=settings.EXIT_POLICY,
         attempts=int(outcome == AllocationOutcome.PENDING),
         refusals=[_refusal(other, attempt=1) for other in one.refused_by],
     )
-    allocation.decision, allocation.account = scene.decision, one.account
     _give(allocation, one)
     return allocation
 
@@ -250,15 +237,15 @@ def _refusal(one: Assessment, *, attempt: int) -> dict[str, Any]:
 
 
 def _entry(scene: Scene, allocation: Allocation, one: Assessment, *, attempt: int) -> Order:
-    assert one.proposal is not None and one.instrument is not None  # noqa: S101, PT018 -- an entry has both
+    assert one.proposal is not None and one.asked is not None  # noqa: S101, PT018 -- an entry has both
     assert scene.decision.deadline_at is not None  # noqa: S101 -- a decision with a cap has a deadline
     sizing = one.proposal.sizing
     return new_entry(
         allocation,
         market=one.market,
         executor=one.executor,
-        symbol=one.instrument.symbol,
-        base=one.instrument.base,
+        symbol=one.asked.instrument.symbol,
+        base=one.asked.instrument.base,
         side=OrderSide.BUY if scene.is_long else OrderSide.SELL,
         quantity=sizing.quantity,
         price=one.proposal.cap_price,
@@ -267,6 +254,8 @@ def _entry(scene: Scene, allocation: Allocation, one: Assessment, *, attempt: in
         reserved_margin=sizing.margin_required.quantize(MONEY, ROUND_CEILING),
         reserved_risk=max(sizing.loss_at_stop, ZERO).quantize(MONEY, ROUND_CEILING),
         reserved_notional=sizing.notional.quantize(MONEY, ROUND_CEILING),
+        is_hedge_mode=one.account.is_hedge_mode,
+        trace_id=scene.decision.trace_id,
         now=scene.now,
     )
 
@@ -309,7 +298,7 @@ def _offer_again(decision_id: int, allocation_ids: Sequence[int], now: datetime)
             return Bells()  # stopped between the look and the lock
         shares = Allocation.objects.filter(pk__in=allocation_ids)
         # Accounts before shares, as whoever records an answer holds them.
-        accounts = _held_accounts(list(shares.values_list("account_id", flat=True)))
+        accounts = hold_entrants(list(shares.values_list("account_id", flat=True)))
         held = shares.select_for_update(of=("self",)).order_by("pk").prefetch_related("orders")
         by_account = {share.account_id: share for share in held}
         scene = load_scene(decision, seen, accounts, now)
@@ -321,7 +310,7 @@ def _offer_again(decision_id: int, allocation_ids: Sequence[int], now: datetime)
         return _write_again(scene, sorted(offers, key=lambda one: one.share.place or 0))
 
 
-def _next_offer(scene: Scene, share: Allocation, account: Account) -> _NextOffer | None:
+def _next_offer(scene: Scene, share: Allocation, account: Trader) -> _NextOffer | None:
     """Who is asked next; None while anything of it may be at the exchange, was filled, or cannot be cured."""
     entries = sorted(
         (order for order in share.orders.all() if order.purpose == OrderPurpose.ENTRY),
@@ -335,7 +324,7 @@ def _next_offer(scene: Scene, share: Allocation, account: Account) -> _NextOffer
     if not fallback.leaves_share_to_offer(OrderStatus(last.status), last.code):
         return None
     own = routes.Way(Market(last.market), last.executor)
-    ways = routes.ways(scene.decision, account, scene.executors[account.pk])
+    ways = scene.ways(account)
     left = ways[ways.index(own) :] if own in ways else []
     if last.status == OrderStatus.REJECTED:
         left = left[1:]
@@ -375,7 +364,6 @@ _OFFERED_COLUMNS = (
 def _take_over(scene: Scene, one: _NextOffer, answer: Assessment) -> Order:
     """Give the share to the executor that takes it; its order's fence begins above every claim before."""
     share = one.share
-    share.decision, share.account = scene.decision, answer.account
     _give(share, answer)
     share.outcome, share.code, share.attempts = AllocationOutcome.PENDING, "", one.attempt
     order = _entry(scene, share, answer, attempt=one.attempt)

@@ -6,26 +6,25 @@ from decimal import Decimal
 
 from django.conf import settings
 
-from accounts.models import Account, MarginMode
+from accounts.models import MarginMode
+from accounts.services.entrants import Trader
 from exchange.port import Market
-from trading.domain.exit_plan import Distances
 from trading.domain.gate import (
     AccountState,
     Book,
     GateInput,
     Proposal,
     Refusal,
-    Stake,
     refusal_after_sizing,
     refusal_before_sizing,
 )
-from trading.domain.instrument import Instrument, ceil_to, floor_to, round_stop
-from trading.domain.percent import ONE, ZERO, price_at
+from trading.domain.instrument import Instrument
+from trading.domain.percent import ONE, ZERO
 from trading.domain.sizing import SizingInput, risk_equity, size
 from trading.domain.states import DenyCode, SkipCode
-from trading.services.exposure import Exposure, Held, InFlight, Wallet
+from trading.services.exposure import Exposure, Wallet
 from trading.services.market import TAKER_FEES
-from trading.services.scene import ReadBack, Scene, unhealthy_reasons
+from trading.services.scene import AtCap, ReadBack, Scene, unhealthy_reasons
 
 NOTHING = Wallet(ZERO, ZERO, ZERO)
 ISOLATED = MarginMode.ISOLATED.value
@@ -35,14 +34,15 @@ ISOLATED = MarginMode.ISOLATED.value
 class Assessment:
     """What gate and sizing say of one account and market: an entry, a refusal, or a skip.
 
-    `planned_risk` is the loss the account is meant to bear at its stop, in quote units; a fill that would
-    lose much more is reduced at once. `refused_by` are the answers of the account's other executors.
+    `asked` is what the gate was asked, None where the market alone answers. `planned_risk` is the loss the
+    account is meant to bear at its stop, in quote units; a fill that would lose much more is reduced at once.
+    `refused_by` are the answers of the account's other executors.
     """
 
-    account: Account
+    account: Trader
     market: Market
     executor: str
-    instrument: Instrument | None = None
+    asked: GateInput | None = None
     proposal: Proposal | None = None
     refusal: Refusal | None = None
     skipped: SkipCode | None = None
@@ -68,13 +68,8 @@ class Assessment:
         return _sizing_detail(self.proposal, self.leverage) if self.proposal else {}
 
 
-def assess(
-    scene: Scene, account: Account, market: Market, executor: str, *, desk_notional: Decimal | None = None
-) -> Assessment:
-    """Ask the gate about one account and executor, and size its entry under every cap.
-
-    `desk_notional` is the account's part of what the desk may take in the coin; None before it is shared.
-    """
+def assess(scene: Scene, account: Trader, market: Market, executor: str) -> Assessment:
+    """Ask the gate about one account and executor, and size its entry under every cap but the desk's."""
     blank = Assessment(account, market, executor)
     if market == Market.SPOT and not scene.is_long:
         return replace(blank, skipped=SkipCode.NO_MARKET)
@@ -86,29 +81,39 @@ def assess(
         return replace(blank, refusal=Refusal(DenyCode.SYMBOL_CLOSED, detail))
     asked = question(scene, account, market, instrument)
     if (refusal := refusal_before_sizing(asked)) is not None:
-        return replace(blank, instrument=instrument, refusal=refusal)
-    return assess_sized(scene, blank, asked, desk_notional)
+        return replace(blank, asked=asked, refusal=refusal)
+    return assess_sized(scene, blank, asked, None)
+
+
+def resized(scene: Scene, one: Assessment, desk_notional: Decimal) -> Assessment:
+    """The entry once the account's part of what the desk may take in the coin is known; never larger."""
+    assert one.asked is not None  # noqa: S101 -- an entry was asked about
+    return assess_sized(scene, one, one.asked, desk_notional)
 
 
 def assess_sized(
     scene: Scene, blank: Assessment, asked: GateInput, desk_notional: Decimal | None
 ) -> Assessment:
-    """Size the entry and ask the rules that weigh it; the scene's decision must have a cap."""
+    """Size the entry and ask the rules that weigh it; the scene's decision must have a cap.
+
+    `desk_notional` is the account's part of what the desk may take in the coin; None before it is shared.
+    """
     leverage = asked.account.leverage or asked.account.asked_leverage
-    found = scene.distances_at_cap(blank.market, leverage, asked.limits)
-    wanted = _sizing_input(scene, blank, asked, found, leverage, desk_notional)
+    at_cap = scene.at_cap(asked.instrument, blank.market, leverage, asked.limits)
+    wanted = _sizing_input(scene, blank, asked, at_cap, leverage, desk_notional)
     sizing = size(wanted)
-    proposal = Proposal(wanted.cap_price, wanted.stop_price, found, sizing, wanted.taker_fee)
+    proposal = Proposal(at_cap.cap_price, at_cap.stop_price, at_cap.distances, sizing, wanted.taker_fee)
     budget = risk_equity(wanted.wallet, wanted.unrealized) * asked.limits.risk_per_trade
     return Assessment(
         blank.account,
         blank.market,
         blank.executor,
-        instrument=asked.instrument,
+        asked=asked,
         proposal=proposal,
-        refusal=refusal_after_sizing(replace(asked, proposal=proposal)),
+        refusal=refusal_after_sizing(asked, proposal),
         planned_risk=max(budget, sizing.loss_at_stop),
         leverage=leverage,
+        refused_by=blank.refused_by,
     )
 
 
@@ -116,20 +121,18 @@ def _sizing_input(
     scene: Scene,
     blank: Assessment,
     asked: GateInput,
-    found: Distances,
+    at_cap: AtCap,
     leverage: Decimal,
     desk_notional: Decimal | None,
 ) -> SizingInput:
-    exposure, tick = scene.exposures[blank.account.pk], asked.instrument.tick
-    cap_price = _cap_on(scene.decision.cap_price or ZERO, tick, is_long=scene.is_long)
-    stop_price = price_at(is_long=scene.is_long, entry_price=cap_price, move=-found.stop)
+    exposure = scene.exposures[blank.account.pk]
     return SizingInput(
         instrument=asked.instrument,
         limits=asked.limits,
         is_long=scene.is_long,
-        mark_price=asked.market.mark_price or cap_price,
-        cap_price=cap_price,
-        stop_price=round_stop(stop_price, tick, is_long=scene.is_long),
+        mark_price=asked.market.mark_price or at_cap.cap_price,
+        cap_price=at_cap.cap_price,
+        stop_price=at_cap.stop_price,
         taker_fee=TAKER_FEES[blank.market],
         leverage=leverage,
         wallet=asked.account.wallet,
@@ -142,20 +145,16 @@ def _sizing_input(
     )
 
 
-def _cap_on(cap_price: Decimal, tick: Decimal, *, is_long: bool) -> Decimal:
-    """The decision's cap on this market's ticks, never worse than it: no account pays more than another."""
-    return floor_to(cap_price, tick) if is_long else ceil_to(cap_price, tick)
-
-
 # ── the question put to the gate ─────────────────────────────────────────────
 
 
-def question(scene: Scene, account: Account, market: Market, instrument: Instrument) -> GateInput:
+def question(scene: Scene, account: Trader, market: Market, instrument: Instrument) -> GateInput:
     """What the gate is asked of one account and market, before a quantity is known."""
-    exposure = scene.exposures[account.pk]
+    pk = account.pk
+    exposure = scene.exposures[pk]
     return GateInput(
         now=scene.now,
-        limits=scene.limits[account.pk],
+        limits=scene.limits[pk],
         is_long=scene.is_long,
         instrument=instrument,
         signal=scene.signal_terms,
@@ -166,7 +165,7 @@ def question(scene: Scene, account: Account, market: Market, instrument: Instrum
     )
 
 
-def _account_state(scene: Scene, account: Account, market: Market, exposure: Exposure) -> AccountState:
+def _account_state(scene: Scene, account: Trader, market: Market, exposure: Exposure) -> AccountState:
     wallet = exposure.wallets.get(market)
     unread = () if wallet else ("balance never read",)
     read_back = scene.settings_read.get(account.pk)
@@ -186,9 +185,9 @@ def _account_state(scene: Scene, account: Account, market: Market, exposure: Exp
         asked_margin_mode=ISOLATED if is_spot else account.margin_mode,
         trades_today=exposure.entries_today,
         picture_age_seconds=(scene.now - account.fresh_at).total_seconds() if account.fresh_at else None,
-        is_long_only=all(executor.market == Market.SPOT for executor in scene.executors[account.pk]),
+        is_long_only=scene.is_long_only(account),
         halted_by=scene.halted_by(account),
-        unhealthy=unhealthy_reasons(scene, account) + unread,
+        unhealthy=(*unhealthy_reasons(scene, account), *unread),
     )
 
 
@@ -199,19 +198,15 @@ def _margin_mode(read_back: ReadBack | None) -> str | None:
 
 
 def _book(exposure: Exposure, correlations: Mapping[str, Decimal | None]) -> Book:
+    in_flight = exposure.in_flight
     return Book(
-        held=tuple(_stake(held) for held in exposure.held),
-        in_flight=tuple(_stake(entry) for entry in exposure.in_flight),
-        unknown_bases=frozenset(entry.base for entry in exposure.in_flight if entry.is_unknown),
-        pending_bases=exposure.foreign_bases
-        | frozenset(entry.base for entry in exposure.in_flight if not entry.is_unknown),
-        open_bases=frozenset(held.base for held in exposure.held),
+        held=tuple(exposure.held),
+        in_flight=tuple(in_flight),
+        unknown_bases=frozenset([entry.base for entry in in_flight if entry.is_unknown]),
+        pending_bases=exposure.foreign_bases.union([one.base for one in in_flight if not one.is_unknown]),
+        open_bases=frozenset([held.base for held in exposure.held]),
         correlations=correlations,
     )
-
-
-def _stake(stake: Held | InFlight) -> Stake:
-    return Stake(stake.symbol, stake.base, stake.is_long, stake.notional, stake.risk)
 
 
 def _sizing_detail(proposal: Proposal, leverage: Decimal) -> dict[str, str]:

@@ -11,13 +11,16 @@ from datetime import datetime, timedelta
 import structlog
 from django.conf import settings
 
+from accounts.domain.health import POSTPONED_CODES
 from accounts.models import Account, Health
 from accounts.services.gateways import gateway_for
 from exchange.budget import Priority, priority
+from exchange.errors import GatewayError
 from exchange.loop import IoLoop
 from exchange.port import BalanceReport, ExchangeGateway, Market, OrderReport, PositionReport
 from trading.domain.states import OPEN, PositionStatus
 from trading.models import ForeignOrder, Order, Position
+from trading.services.spot_only import spot_only
 from trading.services.stops import STOPS
 
 READ_SECONDS = 10.0
@@ -30,6 +33,9 @@ PROOF_EVERY = timedelta(seconds=60)
 WEIGHT_OF_ACCOUNT = 10
 """Positions and balance, 5 each."""
 
+SIDE_BY_SIDE = 4
+"""Accounts read together: as many may find the minute used up before they are whole."""
+
 WEIGHT_PER_SYMBOL = 2
 """Ordinary and conditional open orders, 1 each."""
 
@@ -41,14 +47,18 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """What the exchange said of one account at one moment. `orders` and `stops` cover `symbols` only."""
+    """What the exchange said of one account. `orders` and `stops` cover `symbols` only.
+
+    `read_at` is the tick that asked, `money_asked_at` right before the futures money was asked for.
+    """
 
     read_at: datetime
+    money_asked_at: datetime
     positions: tuple[PositionReport, ...]
     orders: tuple[OrderReport, ...]
     stops: tuple[OrderReport, ...]
     symbols: frozenset[str]
-    balance: BalanceReport
+    balance: BalanceReport | None
     spot: BalanceReport | None = None
     spot_symbols: frozenset[str] = frozenset()
 
@@ -124,19 +134,33 @@ def _is_due(account: Account, now: datetime) -> bool:
 
 
 def read(accounts: Sequence[Account], watched: Mapping[int, Watched], now: datetime) -> dict[int, Picture]:
-    """Read the accounts together; those that did not answer whole are left out."""
-    spot_ids = _with_spot(accounts)
-    reads = [
-        _read_one(account, watched.get(account.pk, Watched()), now, with_spot=account.pk in spot_ids)
-        for account in accounts
-    ]
-    answers = IoLoop.current().run_all(reads, READ_SECONDS)
+    """Read the accounts, some side by side; those that did not answer whole are left out.
+
+    The first that finds no room in the minute is the last: half of a picture costs weight and shows nothing.
+    """
+    on_spot, no_futures = _with_spot(accounts), spot_only(accounts)
+    size = SIDE_BY_SIDE if settings.WEIGHT_LIMIT_PER_MINUTE else max(1, len(accounts))
     pictures: dict[int, Picture] = {}
-    for account, answer in zip(accounts, answers, strict=True):
-        if isinstance(answer, Picture):
-            pictures[account.pk] = answer
-        else:
-            log.warning("audit_failed", account=account.name, error=str(answer)[:200])
+    for start in range(0, len(accounts), size):
+        chunk = accounts[start : start + size]
+        reads = [
+            _read_one(
+                account,
+                watched.get(account.pk, Watched()),
+                now,
+                with_futures=account.pk not in no_futures,
+                with_spot=account.pk in on_spot,
+            )
+            for account in chunk
+        ]
+        answers = IoLoop.current().run_all(reads, READ_SECONDS)
+        for account, answer in zip(chunk, answers, strict=True):
+            if isinstance(answer, Picture):
+                pictures[account.pk] = answer
+            else:
+                log.warning("audit_failed", account=account.name, error=str(answer)[:200])
+        if any(isinstance(one, GatewayError) and one.code in POSTPONED_CODES for one in answers):
+            break
     return pictures
 
 
@@ -146,26 +170,36 @@ def _with_spot(accounts: Sequence[Account]) -> set[int]:
     return set(enabled.values_list("pk", flat=True))
 
 
-async def _read_one(account: Account, watched: Watched, now: datetime, *, with_spot: bool) -> Picture:
+async def _read_one(
+    account: Account, watched: Watched, now: datetime, *, with_futures: bool, with_spot: bool
+) -> Picture:
+    orders: list[OrderReport] = []
+    stops: list[OrderReport] = []
+    positions: Sequence[PositionReport] = ()
+    balance = spot = None
+    money_asked_at = settings.CLOCK.now()
     with priority(Priority.REPORT):
-        gateway = gateway_for(account, Market.FUTURES)
-        orders, stops = await _open_orders(gateway, watched.futures)
-        # Positions are read after the orders: a stop that fired in between shows as flat, not as missing.
-        positions = await gateway.fetch_positions()
-        balance = await gateway.fetch_balance()
-        spot = None
+        if with_futures:
+            gateway = gateway_for(account, Market.FUTURES)
+            orders, stops = await _open_orders(gateway, watched.futures)
+            # Positions are read after the orders: a stop that fired in between shows as flat, not as missing.
+            positions = await gateway.fetch_positions()
+            money_asked_at = settings.CLOCK.now()
+            balance = await gateway.fetch_balance()
         if with_spot:
             spot_gateway = gateway_for(account, Market.SPOT)
             spot_orders, spot_stops = await _open_orders(spot_gateway, watched.spot)
             orders, stops = orders + spot_orders, stops + spot_stops
             spot = await spot_gateway.fetch_balance()
+    spot_symbols = watched.spot if with_spot else frozenset()
     return Picture(
         read_at=now,
+        money_asked_at=money_asked_at,
         positions=tuple(positions),
         orders=tuple(orders),
         stops=tuple(stops),
-        symbols=watched.futures | (watched.spot if with_spot else frozenset()),
-        spot_symbols=watched.spot if with_spot else frozenset(),
+        symbols=(watched.futures if with_futures else frozenset()) | spot_symbols,
+        spot_symbols=spot_symbols,
         balance=balance,
         spot=spot,
     )

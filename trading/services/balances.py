@@ -15,7 +15,7 @@ from django.db import transaction
 from django.db.models import F, Q
 
 from accounts.domain.breaker import has_money_come
-from accounts.models import Account
+from accounts.models import Account, Health
 from accounts.services import breakers
 from accounts.services.gateways import gateway_for
 from exchange.budget import Priority, priority
@@ -25,15 +25,17 @@ from trading.domain.percent import ZERO
 from trading.domain.states import PositionStatus
 from trading.models import Fill, Income, Position
 from trading.services import streams
-from trading.services.audits import Picture
+from trading.services.audits import TICK_SECONDS, Picture
 from trading.services.exposure import day_start
 from trading.services.money_flow import READ_ASSET
 from trading.services.position_rows import lock_accounts
+from trading.services.spot_only import spot_only
 
 READ_SECONDS = 10.0
 INCOME_EVERY = timedelta(hours=1)
-INCOMES_A_TICK = 2
-"""Each weighs 30: the audits go before."""
+WEIGHT_OF_INCOMES = 30
+INCOME_SHARE = 0.15
+"""Of the rate budget: the audits go before."""
 
 INCOME_LAG = timedelta(minutes=1)
 """Settlements reach the income list a little after their hour."""
@@ -72,28 +74,34 @@ def write_balances(accounts: Sequence[Account], pictures: Mapping[int, Picture])
         lock_accounts(account.pk for account in read)
         same: dict[datetime, list[int]] = defaultdict(list)
         for account in read:
-            picture = pictures[account.pk]
-            same[picture.read_at].append(account.pk)
-            _write_money(account, picture)
+            same[pictures[account.pk].read_at].append(account.pk)
         for read_at, ids in same.items():
             times = {"balances_at": read_at, "fresh_at": read_at, "audited_at": read_at}
             Account.objects.filter(pk__in=ids).update(**times)
+        for account in read:
+            _write_money(account, pictures[account.pk])
     breakers.note_money(richer, settings.CLOCK.now())
 
 
 def _has_money_come(account: Account, picture: Picture) -> bool:
     balance = picture.balance
-    return has_money_come(balance.available, account.available_balance, balance.wallet)
+    return balance is not None and has_money_come(
+        balance.available, account.available_balance, balance.wallet
+    )
 
 
 def read_incomes(accounts: Sequence[Account], now: datetime) -> int:
-    """Read funding and transfers of accounts whose last hour is not yet rows; returns how many came."""
-    return _read_incomes_of([account for account in accounts if _is_income_due(account, now)], now)
+    """Read funding and transfers of accounts whose last hour is not yet rows; returns how many came.
+
+    Nothing lists the movements of a spot wallet: those that trade spot alone have none to read.
+    """
+    no_futures = spot_only(accounts)
+    due = [one for one in accounts if one.pk not in no_futures and _is_income_due(one, now)]
+    return _read_incomes_of(due, now)
 
 
-def _read_incomes_of(due: Sequence[Account], now: datetime) -> int:
-    if settings.WEIGHT_LIMIT_PER_MINUTE:
-        due = due[:INCOMES_A_TICK]
+def _read_incomes_of(accounts: Sequence[Account], now: datetime) -> int:
+    due = _in_turn(accounts, now)
     if not due:
         return 0
     answers = IoLoop.current().run_all(
@@ -107,6 +115,16 @@ def _read_incomes_of(due: Sequence[Account], now: datetime) -> int:
         count += _store_income(account, answer)
         Account.objects.filter(pk=account.pk).update(income_read_at=now - INCOME_LAG)
     return count
+
+
+def _in_turn(due: Sequence[Account], now: datetime) -> Sequence[Account]:
+    """As many as a tick's weight allows, others first at each tick: who never answers holds up nobody."""
+    if not settings.WEIGHT_LIMIT_PER_MINUTE or not due:
+        return due
+    weight = settings.WEIGHT_LIMIT_PER_MINUTE * INCOME_SHARE * TICK_SECONDS / 60
+    count = max(1, int(weight / WEIGHT_OF_INCOMES))
+    first = int(now.timestamp() / TICK_SECONDS) * count % len(due)
+    return [*due[first:], *due[:first]][:count]
 
 
 def _held_back(accounts: Sequence[Account], pictures: Mapping[int, Picture]) -> set[int]:
@@ -145,10 +163,10 @@ def _is_unexplained(account: Account, picture: Picture, told: Sequence[tuple[dat
 
     What may have been in either reading explains any difference up to its size.
     """
-    before, since = account.wallet_balance, account.balances_at
-    if before is None or since is None:
+    before, since, balance = account.wallet_balance, account.balances_at, picture.balance
+    if before is None or since is None or balance is None:
         return False
-    left, room = picture.balance.wallet - before, EXPLAINED_WITHIN * max(before, picture.balance.wallet)
+    left, room = balance.wallet - before, EXPLAINED_WITHIN * max(before, balance.wallet)
     for at, quantity in told:
         if since + PICTURE_TAKES < at < picture.read_at:
             left -= quantity
@@ -158,27 +176,33 @@ def _is_unexplained(account: Account, picture: Picture, told: Sequence[tuple[dat
 
 
 def _write_money(account: Account, picture: Picture) -> None:
-    changes: dict[str, object] = {
-        "wallet_balance": picture.balance.wallet,
-        "unrealized_profit": picture.balance.unrealized_profit,
-        "available_balance": picture.balance.available,
-    }
+    """Write what changed, as of the moment it was asked for: what moved earlier must not be counted again."""
+    changes: dict[str, object] = {}
+    if picture.balance is not None:
+        changes |= {
+            "wallet_balance": picture.balance.wallet,
+            "unrealized_profit": picture.balance.unrealized_profit,
+            "available_balance": picture.balance.available,
+        }
     if picture.spot is not None:
         changes |= {"spot_wallet": picture.spot.wallet, "spot_available": picture.spot.available}
     start = day_start(account, picture.read_at)
     if account.day_started_at is None or account.day_started_at < start:
-        # What moved before this reading is in it already: counted again, a deposit would be a loss.
-        changes |= {"day_started_at": picture.read_at, "day_baseline_equity": picture.balance.equity}
+        baseline = picture.balance.equity if picture.balance is not None else ZERO
+        changes |= {"day_started_at": picture.money_asked_at, "day_baseline_equity": baseline}
     changes = {name: value for name, value in changes.items() if getattr(account, name) != value}
     for name, value in changes.items():
         setattr(account, name, value)
     account.balances_at = account.fresh_at = account.audited_at = picture.read_at
     if changes:
-        Account.objects.filter(pk=account.pk).update(**changes)
+        account.balances_at = picture.money_asked_at
+        Account.objects.filter(pk=account.pk).update(**changes, balances_at=picture.money_asked_at)
 
 
 def _is_income_due(account: Account, now: datetime) -> bool:
-    """Once after every full hour, for that is when funding is settled."""
+    """Once after every full hour, for that is when funding is settled; no account that audits never ask."""
+    if account.health in {Health.UNVERIFIED, Health.CREDENTIAL_ERROR}:
+        return False
     hour = now.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
     return now >= hour + INCOME_LAG and (account.income_read_at is None or account.income_read_at < hour)
 

@@ -33,5 +33,5 @@ class Bells:
         """Merge another's ids into these, each id once, in order."""
         for name in self.__dataclass_fields__:
             mine: list[int] = getattr(self, name)
-            mine.extend(i for i in getattr(other, name) if i not in mine)
+            mine[:] = dict.fromkeys([*mine, *getattr(other, name)])
         return self

@@ -74,7 +74,8 @@ async def _close_and_look(gateway: ExchangeGateway, symbol: str, result: Flatten
     held = await _open_positions(gateway, symbol)
     result.residuals = [f"{one.symbol} {one.quantity}" for one in held]
     ends = await asyncio.gather(
-        *(gateway.submit_order(_close_request(one)) for one in held), return_exceptions=True
+        *(gateway.submit_order(_close_request(one, gateway.timestamp_ms())) for one in held),
+        return_exceptions=True,
     )
     for position, end in zip(held, ends, strict=True):
         if isinstance(end, BaseException):
@@ -90,14 +91,14 @@ async def _open_positions(gateway: ExchangeGateway, symbol: str) -> Sequence[Pos
     return [one for one in held if one.quantity > 0 and symbol in {"", one.symbol}]
 
 
-def _close_request(position: PositionReport) -> OrderRequest:
+def _close_request(position: PositionReport, timestamp_ms: int) -> OrderRequest:
     return OrderRequest(
         client_order_id=f"{settings.DESK_ID_PREFIX}bg{uuid4().hex}"[:32],
         symbol=position.symbol,
         side=OrderSide.SELL if position.is_long else OrderSide.BUY,
         type=OrderType.MARKET,
         quantity=position.quantity,
-        timestamp_ms=time.time_ns() // 1_000_000,
+        timestamp_ms=timestamp_ms,
         # In hedge mode the position side already makes it a close, and reduce-only beside it is refused.
         reduce_only=not position.position_side,
         position_side=position.position_side,

@@ -18,7 +18,7 @@ from trading.domain.selection import Candidate, NotCandidate
 from trading.domain.states import OPEN, OrderPurpose, PositionStatus
 from trading.models import Decision, Order, Position, Signal
 from trading.models.signals import SignalAction, SignalSide, SignalStatus
-from trading.services import market
+from trading.services import halts, market
 
 COLUMNS = ("pk", "symbol", "side", "score", "created_at", "expires_at", "source__weight")
 NEWEST = 20
@@ -84,10 +84,12 @@ WAITING = {
 
 
 def _waiting(limits: Limits, now: datetime) -> list[tuple[int, Candidate]]:
-    decided_at, reach = _decided_at(limits, now), _reach()
+    board = halts.standing(now)
+    decided_at, reach = _decided_at(limits, now), _reach(board)
     listed = market.instruments(Market.FUTURES)
     takers = {
-        (symbol, is_long): reach.has_account(base=instrument.base, is_long=is_long)
+        (symbol, is_long): symbol not in board.symbols
+        and reach.has_account(base=instrument.base, is_long=is_long)
         for symbol, instrument in listed.items()
         for is_long in (True, False)
     }
@@ -128,7 +130,7 @@ def _mark_duplicates(signal_ids: Sequence[int]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Reach:
-    """Which active accounts could take a side of a coin; one that holds or awaits the coin could not."""
+    """Which active accounts could take a side of a coin; one halted, or that has the coin, could not."""
 
     futures: frozenset[int]
     spot: frozenset[int]
@@ -139,10 +141,10 @@ class _Reach:
         return bool(able - self.taken[base]) if base in self.taken else bool(able)
 
 
-def _reach() -> _Reach:
+def _reach(board: halts.HaltBoard) -> _Reach:
     fit = Account.objects.filter(
         is_enabled=True, archived_at__isnull=True, mode=settings.MODE, health=Health.HEALTHY
-    )
+    ).exclude(board.whole_accounts)
     executors = list(
         Executor.objects.filter(is_enabled=True, account__in=fit).values_list("account_id", "market")
     )

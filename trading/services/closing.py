@@ -79,6 +79,8 @@ def continue_closing(position_ids: Sequence[int], now: datetime) -> Bells:
     """
     bells = Bells()
     intended = [position for position in _open_ones(position_ids) if position.is_closing]
+    if not intended:
+        return bells
     free = [position for position in intended if _is_free(position, bells, now)]
     on_futures = [position for position in free if position.market == Market.FUTURES]
     accounts = [position.account for position in on_futures]
@@ -280,7 +282,8 @@ def _tell_failing(position: Position, attempts: int, last: Order) -> None:
         f"exit-failing:{position.pk}",
         Severity.CRITICAL if attempts >= ATTEMPTS_BEFORE_ALARM else Severity.WARNING,
         "EXIT_FAILING",
-        f"{attempts} attempts to close ended without a fill, the last with {last.code or last.status}",
+        f"The last {attempts} attempts to close ended without a fill, the newest with"
+        f" {last.code or last.status}",
         account=position.account.name,
         symbol=position.symbol,
         now=last.created_at,

@@ -12,13 +12,14 @@ from accounts.models import Account
 from accounts.services.limits import desk_limits, effective_limits_of
 from exchange.errors import ReadFailed
 from exchange.port import Market
+from trading.domain.gate import Stake
 from trading.domain.limits import Limits
-from trading.domain.percent import ZERO
+from trading.domain.percent import ONE, ZERO
 from trading.domain.sizing import desk_ceiling
 from trading.domain.states import PositionStatus
 from trading.models import Position
 from trading.services import hours, market
-from trading.services.exposure import Exposure, Held, InFlight, exposures
+from trading.services.exposure import Exposure, InFlight, exposures, first_wallet
 from trading.services.market import MarketFigures
 from trading.services.prices import seen_marks
 
@@ -107,7 +108,9 @@ def read_desk_exposure(now: datetime) -> DeskExposure:
     Positions are weighed at the last marks the watcher published, however old: the page tells their age.
     """
     accounts = list(
-        Account.objects.filter(archived_at__isnull=True, mode=settings.MODE).select_related("group")
+        Account.objects.filter(archived_at__isnull=True, mode=settings.MODE)
+        .select_related("group")
+        .prefetch_related("executors")
     )
     limits = {pk: found.limits for pk, found in effective_limits_of(accounts).items()}
     known = [account for account in accounts if account.pk in limits]
@@ -139,11 +142,7 @@ def _marks() -> dict[str, Decimal]:
 
 
 def _symbols(found: Iterable[Exposure]) -> set[str]:
-    return {stake.symbol for one in found for stake in _stakes(one)}
-
-
-def _stakes(one: Exposure) -> list[Held | InFlight]:
-    return [*one.held, *one.in_flight]
+    return {stake.symbol for one in found for stake in one.stakes}
 
 
 def _perpetual(symbol: str) -> str | None:
@@ -160,9 +159,9 @@ def _correlations(symbols: Sequence[str], now: datetime) -> dict[tuple[str, str]
 def _coins(
     found: Mapping[int, Exposure], figures: Mapping[str, MarketFigures], desk: Limits
 ) -> list[CoinExposure]:
-    stakes: dict[str, list[tuple[int, Held | InFlight]]] = defaultdict(list)
+    stakes: dict[str, list[tuple[int, Stake]]] = defaultdict(list)
     for pk, one in found.items():
-        for stake in _stakes(one):
+        for stake in one.stakes:
             stakes[stake.base].append((pk, stake))
     by_base = {symbol.partition("/")[0]: seen for symbol, seen in figures.items()}
     coins = [_coin(base, of_coin, by_base.get(base), desk) for base, of_coin in stakes.items()]
@@ -170,7 +169,7 @@ def _coins(
 
 
 def _coin(
-    base: str, stakes: Sequence[tuple[int, Held | InFlight]], figures: MarketFigures | None, desk: Limits
+    base: str, stakes: Sequence[tuple[int, Stake]], figures: MarketFigures | None, desk: Limits
 ) -> CoinExposure:
     return CoinExposure(
         base=base,
@@ -196,8 +195,9 @@ def _ceiling(figures: MarketFigures | None, desk: Limits) -> Decimal | None:
 
 
 def _account(account: Account, one: Exposure, limits: Limits) -> AccountExposure:
-    equity = max((wallet.equity for wallet in one.wallets.values()), default=ZERO)
-    budget = limits.risk_budget * equity
+    markets = [Market(way.market) for way in account.executors.all() if way.is_enabled]
+    budget = limits.risk_budget * first_wallet(one, markets).equity
+    side_share = limits.same_direction if Market.FUTURES in markets else ONE
     longs, shorts = one.risk(is_long=True), one.risk(is_long=False)
     return AccountExposure(
         account=account,
@@ -205,9 +205,9 @@ def _account(account: Account, one: Exposure, limits: Limits) -> AccountExposure
         budget=budget,
         side_risk=max(longs, shorts),
         is_long=longs >= shorts,
-        side_budget=limits.same_direction * budget,
+        side_budget=side_share * budget,
         gross=one.notional(),
-        positions=len(_stakes(one)),
+        positions=len(one.stakes),
     )
 
 

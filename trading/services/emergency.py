@@ -6,7 +6,7 @@
 4. Foreign positions are named, never closed, unless the operator says so.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
 
@@ -26,7 +26,10 @@ from trading.models.operations import HaltScope
 from trading.services import halts, pictures
 from trading.services.bells import Bells
 from trading.services.halts import LEVELS, Reach
-from trading.services.quick_exits import close_many
+from trading.services.quick_exits import close_in_sets
+from trading.services.spot_only import spot_only
+
+Ring = Callable[[Bells], object]
 
 log = structlog.get_logger(__name__)
 
@@ -41,10 +44,11 @@ def raise_halt(
     is_automatic: bool = False,
     code: str = "",
     includes_foreign: bool = False,
+    ring: Ring | None = None,
 ) -> tuple[Halt, Bells]:
     """Halt a scope at a level and start what the level asks; the same standing halt is raised once.
 
-    `scope` is as `halts.read_reach` reads it. Raises `ScopeUnknown`.
+    `scope` is as `halts.read_reach` reads it, `ring` as in `carry_out`. Raises `ScopeUnknown`.
     """
     reach = halts.read_reach(scope)
     standing = _standing_like(reach, HaltLevel(level), code)
@@ -63,18 +67,23 @@ def raise_halt(
     )
     log.warning("halt_raised", scope=str(halt), level=level, by=by, code=code)
     raise_alert(f"halt:{halt.pk}", Severity.CRITICAL, "HALT", f"{halt}: {reason}"[:500], now=now)
-    return halt, carry_out(halt, now)
+    return halt, carry_out(halt, now, ring)
 
 
-def carry_out(halt: Halt, now: datetime) -> Bells:
-    """Do what the halt's level asks, as far as it can go now; safe to repeat."""
+def carry_out(halt: Halt, now: datetime, ring: Ring | None = None) -> Bells:
+    """Do what the halt's level asks, as far as it can go now; safe to repeat.
+
+    `ring` is called with the bells of each set of positions once it is committed: of a thousand the first
+    exits leave while the last are written. What it was not called with is returned.
+    """
     bells = Bells()
     if LEVELS.index(HaltLevel(halt.level)) >= LEVELS.index(HaltLevel.CANCEL_ORDERS):
         bells.cancel.extend(_cancellable(halt).values_list("pk", flat=True))
     if halt.level == HaltLevel.FLATTEN:
         # Only rows are written here: a web process that holds no keys must be able to flatten.
         held = list(open_positions(halt).order_by("pk").values_list("pk", flat=True))
-        bells.add(close_many(held, CloseReason.FLATTEN, now))
+        for closes in close_in_sets(held, CloseReason.FLATTEN, now):
+            (ring or bells.add)(closes)
     return bells
 
 
@@ -97,7 +106,9 @@ def prove_flat(halt: Halt, now: datetime) -> bool:
     newest row: what the operator asked for while the exchange was read counts.
     """
     accounts = [account for account in accounts_in(halt) if not _is_proven(halt, account)]
-    read = pictures.positions_of(accounts)
+    without_futures = spot_only(accounts)
+    read = pictures.positions_of(account for account in accounts if account.pk not in without_futures)
+    read |= dict.fromkeys(without_futures, ())
     with transaction.atomic():
         newest = Halt.objects.select_for_update().get(pk=halt.pk)
         halt.result = newest.result
@@ -130,10 +141,17 @@ def _write_proof(halt: Halt, outcome: dict[str, Any], flat_at: datetime | None) 
 
 
 def resume(scope: str, reason: str, by: str, now: datetime) -> int:
-    """Lift the standing halts of exactly this scope; returns how many. Raises `ScopeUnknown`."""
-    reach = halts.read_reach(scope)
-    standing = Halt.objects.filter(scope=reach.scope, target=reach.target, resumed_at__isnull=True)
-    return lift(standing, reason, by, now)
+    """Lift the standing halts of exactly this scope; returns how many. Raises `ScopeUnknown`.
+
+    A halt goes by its own name, be it nobody's any more: a group removed, a coin no longer listed.
+    """
+    kind, _, target = scope.strip().partition(":")
+    standing = Halt.objects.filter(resumed_at__isnull=True)
+    named = standing.filter(scope=kind, target=target)
+    if not named.exists():
+        reach = halts.read_reach(scope)
+        named = standing.filter(scope=reach.scope, target=reach.target)
+    return lift(named, reason, by, now)
 
 
 def lift(standing: QuerySet[Halt], reason: str, by: str, now: datetime) -> int:

@@ -5,10 +5,11 @@ as the columns that are used: objects of them would be most of what a decision o
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 from zoneinfo import ZoneInfo
 
@@ -17,7 +18,10 @@ from django.db.models.functions import Least
 
 from accounts.models import Account, Executor
 from accounts.services.among import Among
+from accounts.services.entrants import Trader
+from exchange.clock import TOO_FAR_MS
 from exchange.port import Market, OrderSide
+from trading.domain.gate import Stake
 from trading.domain.limits import Limits
 from trading.domain.percent import ZERO, profit
 from trading.domain.sizing import loss_at_stop
@@ -66,6 +70,7 @@ class _FillRow(NamedTuple):
 
     account_id: int
     market: str
+    symbol: str
     price: Decimal
     fee: Decimal
     fee_asset: str
@@ -84,44 +89,37 @@ class _MoveRow(NamedTuple):
 Row = TypeVar("Row", _PositionRow, _EntryRow, _FillRow, _MoveRow)
 
 LONGEST_DAY = timedelta(hours=25)
+CLOCKS_APART = timedelta(milliseconds=TOO_FAR_MS)
+"""A fill carries the exchange's time and a reading ours: one so little older may not be in it yet."""
+
 LOADED_BEFORE = timedelta(minutes=1)
 """How long before us an account may have been loaded: its row may tell of a newer reading than it does."""
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """One open position as the gate weighs it; `risk` is the loss at its stop with costs, never below 0."""
+class Held(Stake):
+    """One open position."""
 
-    symbol: str
-    base: str
     market: Market
-    is_long: bool
-    notional: Decimal
     margin: Decimal
-    risk: Decimal
     unrealized_profit: Decimal
     opened_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
-class InFlight:
-    """One entry that may still become a position, with what it reserves."""
+class InFlight(Stake):
+    """One entry that may still become a position; what it is weighed by is what it reserves."""
 
-    symbol: str
-    base: str
     market: Market
-    is_long: bool
-    is_unknown: bool
     margin: Decimal
-    risk: Decimal
-    notional: Decimal
+    is_unknown: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Wallet:
     """One market's money of an account, the newest reading carried forward by what happened since.
 
-    `available` lacks what entries in flight reserve and what positions younger than the reading use.
+    `available` lacks what entries in flight reserve and what positions use that the reading may not know of.
     """
 
     wallet: Decimal
@@ -150,25 +148,39 @@ class Exposure:
     day_profit: Decimal | None = None
     day_baseline: Decimal | None = None
 
+    @property
+    def stakes(self) -> list[Stake]:
+        """What is held and what is in flight."""
+        return [*self.held, *self.in_flight]
+
     def risk(self, *, is_long: bool | None = None) -> Decimal:
         """Open risk and risk in flight, of one side or both."""
-        stakes: list[Held | InFlight] = [*self.held, *self.in_flight]
-        return sum((stake.risk for stake in stakes if is_long is None or stake.is_long == is_long), ZERO)
+        return sum([one.risk for one in self.stakes if is_long is None or one.is_long == is_long], ZERO)
 
     def notional(self, base: str | None = None) -> Decimal:
         """Notional held and in flight, of one base asset or all."""
-        stakes: list[Held | InFlight] = [*self.held, *self.in_flight]
-        return sum((stake.notional for stake in stakes if base is None or stake.base == base), ZERO)
+        return sum([one.notional for one in self.stakes if base is None or one.base == base], ZERO)
 
 
-def day_start(account: Account, now: datetime) -> datetime:
+def first_wallet(exposure: Exposure, markets: Iterable[Market]) -> Wallet:
+    """The money of the first of an account's markets, as the gate measures it there; nothing while unread."""
+    read = (exposure.wallets[on] for on in markets if on in exposure.wallets)
+    return next(read, Wallet(ZERO, ZERO, ZERO))
+
+
+def day_start(account: Trader, now: datetime) -> datetime:
     """The last midnight in the account's zone, in UTC."""
-    local = now.astimezone(ZoneInfo(account.time_zone))
+    return _midnight(account.time_zone, now)
+
+
+@lru_cache(maxsize=256)
+def _midnight(zone: str, now: datetime) -> datetime:
+    local = now.astimezone(ZoneInfo(zone))
     return local.replace(hour=0, minute=0, second=0, microsecond=0).astimezone(UTC)
 
 
 def exposures(
-    accounts: Sequence[Account],
+    accounts: Sequence[Trader],
     limits: Mapping[int, Limits],
     mark_prices: Mapping[str, Decimal],
     now: datetime,
@@ -224,7 +236,7 @@ class _Rows:
     transfers: Mapping[int, Sequence[_MoveRow]]
 
     @classmethod
-    def load(cls, accounts: Sequence[Account], now: datetime) -> "_Rows":
+    def load(cls, accounts: Sequence[Trader], now: datetime) -> "_Rows":
         since = now - LONGEST_DAY
         mine = Q(Among("account_id", [account.pk for account in accounts]))
         entries = Order.objects.filter(mine, purpose=OrderPurpose.ENTRY).order_by()
@@ -277,14 +289,15 @@ def _entered(entries: QuerySet[Order]) -> dict[int, dict[int, datetime]]:
 
 
 def _exposure(
-    account: Account, limits: Limits, mark_prices: Mapping[str, Decimal], rows: _Rows, now: datetime
+    account: Trader, limits: Limits, mark_prices: Mapping[str, Decimal], rows: _Rows, now: datetime
 ) -> Exposure:
-    in_flight, start = rows.in_flight.get(account.pk, ()), day_start(account, now)
-    entered = {share for share, at in rows.entered.get(account.pk, {}).items() if at >= start}
+    pk, start = account.pk, day_start(account, now)
+    in_flight, fills = rows.in_flight.get(pk, ()), rows.fills.get(pk, ())
+    entered = {share for share, at in rows.entered.get(pk, {}).items() if at >= start}
     exposure = Exposure(
-        held=[_held(position, limits, mark_prices) for position in rows.positions.get(account.pk, ())],
+        held=[_held(position, limits, mark_prices) for position in rows.positions.get(pk, ())],
         in_flight=[_in_flight(order) for order in in_flight],
-        foreign_bases=rows.strangers.get(account.pk, frozenset()),
+        foreign_bases=rows.strangers.get(pk, frozenset()),
         entries_today=len(
             entered | {order.allocation_id for order in in_flight if order.created_at >= start}
         ),
@@ -292,7 +305,7 @@ def _exposure(
     exposure.wallets = {
         market: wallet
         for market in Market
-        if (wallet := _wallet(account, market, exposure, rows)) is not None
+        if (wallet := _wallet(account, market, exposure, fills)) is not None
     }
     _add_day(exposure, account, rows, mark_prices, start)
     return exposure
@@ -303,22 +316,22 @@ def _held(position: _PositionRow, limits: Limits, mark_prices: Mapping[str, Deci
     return Held(
         symbol=position.symbol,
         base=position.base,
-        market=market,
         is_long=position.is_long,
         notional=position.quantity * mark,
-        margin=position.quantity * position.entry_price / position.leverage,
         risk=_risk(position, limits, TAKER_FEES[market]),
-        unrealized_profit=_unrealized(position, mark_prices),
+        market=market,
+        margin=position.quantity * position.entry_price / position.leverage,
+        unrealized_profit=_unrealized(position, mark),
         opened_at=position.opened_at,
     )
 
 
-def _unrealized(position: _PositionRow, mark_prices: Mapping[str, Decimal]) -> Decimal:
+def _unrealized(position: _PositionRow, mark: Decimal) -> Decimal:
     return profit(
         is_long=position.is_long,
         quantity=position.quantity,
         entry_price=position.entry_price,
-        price=mark_prices.get(position.symbol, position.entry_price),
+        price=mark,
     )
 
 
@@ -340,47 +353,46 @@ def _in_flight(order: _EntryRow) -> InFlight:
     return InFlight(
         symbol=order.symbol,
         base=order.base,
-        market=Market(order.market),
         is_long=order.side == OrderSide.BUY,
-        is_unknown=order.status == OrderStatus.UNKNOWN,
-        margin=order.reserved_margin,
-        risk=order.reserved_risk,
         notional=order.reserved_notional,
+        risk=order.reserved_risk,
+        market=Market(order.market),
+        margin=order.reserved_margin,
+        is_unknown=order.status == OrderStatus.UNKNOWN,
     )
 
 
-def _wallet(account: Account, market: Market, exposure: Exposure, rows: _Rows) -> Wallet | None:
-    is_futures = market == Market.FUTURES
+def _wallet(account: Trader, market: Market, exposure: Exposure, fills: Sequence[_FillRow]) -> Wallet | None:
+    is_futures, read_at = market == Market.FUTURES, account.balances_at
     wallet = account.wallet_balance if is_futures else account.spot_wallet
     available = account.available_balance if is_futures else account.spot_available
-    if wallet is None or available is None or account.balances_at is None:
+    if wallet is None or available is None or read_at is None:
         return None
-    read_at = account.balances_at
     held = [position for position in exposure.held if position.market == market]
-    since = [
-        fill for fill in rows.fills.get(account.pk, ()) if fill.market == market and fill.filled_at > read_at
-    ]
+    since = [fill for fill in fills if fill.market == market and fill.filled_at > read_at]
     # On spot a position was paid for from the wallet; on futures only its margin is set aside.
-    paid = ZERO if is_futures else sum((p.margin for p in held if p.opened_at <= read_at), ZERO)
-    realized = sum((fill.realized_profit - _fee(fill) for fill in since), ZERO)
-    claimed = sum((order.margin for order in exposure.in_flight if order.market == market), ZERO)
-    younger = sum((position.margin for position in held if position.opened_at > read_at), ZERO)
+    paid = ZERO if is_futures else sum([p.margin for p in held if p.opened_at <= read_at], ZERO)
+    realized = sum([fill.realized_profit - _fee(fill) for fill in since], ZERO)
+    claimed = sum([order.margin for order in exposure.in_flight if order.market == market], ZERO)
+    younger = sum([one.margin for one in held if one.opened_at > read_at - CLOCKS_APART], ZERO)
     return Wallet(
         wallet=wallet + realized + paid,
-        unrealized=sum((position.unrealized_profit for position in held), ZERO),
+        unrealized=sum([position.unrealized_profit for position in held], ZERO),
         available=available + min(realized, ZERO) - claimed - younger,
     )
 
 
 def _fee(fill: _FillRow) -> Decimal:
-    """The fee in quote units; a spot fee is taken in the asset bought."""
-    is_quote = fill.fee_asset in {"", "USDT", "USDC"}
-    return fill.fee if is_quote else fill.fee * fill.price
+    """The fee in quote units, on spot also taken of the coin bought; a third asset is not of this wallet."""
+    if fill.fee_asset in {"", "USDT", "USDC"}:
+        return fill.fee
+    is_of_coin = fill.market == Market.SPOT and fill.symbol.startswith(f"{fill.fee_asset}/")
+    return fill.fee * fill.price if is_of_coin else ZERO
 
 
 def _add_day(
     exposure: Exposure,
-    account: Account,
+    account: Trader,
     rows: _Rows,
     mark_prices: Mapping[str, Decimal],
     midnight: datetime,
@@ -390,15 +402,17 @@ def _add_day(
     Its loss is measured on the futures money at midnight, as the gate does for futures: spot money that lies
     idle must not let a day lose more. Only without futures money it is the spot money.
     """
-    since, markets = account.day_started_at, rows.markets.get(account.pk, frozenset())
-    wallets = [exposure.wallets.get(market) for market in Market if market in markets]
-    if since is None or since < midnight or account.day_baseline_equity is None or None in wallets:
+    pk, since = account.pk, account.day_started_at
+    markets = rows.markets.get(pk, frozenset())
+    if since is None or since < midnight or account.day_baseline_equity is None:
         return
-    made = spot_made = _made_on_spot(account, rows, mark_prices, midnight)
+    if not markets <= exposure.wallets.keys():
+        return
+    made = spot_made = _made_on_spot(pk, rows, mark_prices, midnight)
     baseline = ZERO
     if Market.FUTURES in markets:
         futures = exposure.wallets[Market.FUTURES].equity
-        moved = sum((row.quantity for row in rows.transfers.get(account.pk, ()) if row.at > since), ZERO)
+        moved = sum([row.quantity for row in rows.transfers.get(pk, ()) if row.at > since], ZERO)
         made += futures - account.day_baseline_equity - moved
         baseline = account.day_baseline_equity if account.day_baseline_equity > 0 else futures
     if Market.SPOT in markets and baseline <= 0:
@@ -407,19 +421,20 @@ def _add_day(
 
 
 def _made_on_spot(
-    account: Account, rows: _Rows, mark_prices: Mapping[str, Decimal], midnight: datetime
+    account_id: int, rows: _Rows, mark_prices: Mapping[str, Decimal], midnight: datetime
 ) -> Decimal:
     """What our coins made today, by our rows: nothing lists the movements of a spot wallet.
 
     Coins held since before midnight count their whole loss and no profit: what they were worth then is not
     kept, and yesterday's profit must hide no loss of today.
     """
-    coins = [one for one in rows.positions.get(account.pk, ()) if one.market == Market.SPOT]
+    coins = [one for one in rows.positions.get(account_id, ()) if one.market == Market.SPOT]
     coins += [
-        one for one in rows.sold_coins.get(account.pk, ()) if one.closed_at and one.closed_at >= midnight
+        one for one in rows.sold_coins.get(account_id, ()) if one.closed_at and one.closed_at >= midnight
     ]
     made = ZERO
     for coin in coins:
-        whole = coin.realized_profit - coin.fees + _unrealized(coin, mark_prices)
+        mark = mark_prices.get(coin.symbol, coin.entry_price)
+        whole = coin.realized_profit - coin.fees + _unrealized(coin, mark)
         made += whole if coin.opened_at >= midnight else min(whole, ZERO)
     return made

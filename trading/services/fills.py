@@ -4,12 +4,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from types import MappingProxyType
 
 from django.db import transaction
 from django.db.models import Q
 
 from accounts.models import Account
-from accounts.services.among import Among
+from accounts.services.fixed_queries import AmongGiven, FixedQuery
 from exchange.errors import ReadFailed
 from exchange.port import FillReport, Market
 from trading.domain.states import OrderStatus, predecessors
@@ -24,11 +25,54 @@ ZERO = Decimal(0)
 ASKED_OF_ORDERS = (
     *("client_order_id", "account", "allocation", "position", "purpose", "reason", "market", "symbol"),
     *("base", "type", "status", "quantity", "filled_quantity", "average_price", "trace_id"),
-    *("exchange_order_id", "triggered_order_id"),
+    *("exchange_order_id", "triggered_order_id", "side", "trigger_price", "close_position"),
     *("allocation__decision", "allocation__planned_risk", "allocation__exit_policy"),
     "allocation__acknowledged_at",
 )
 """What executions ask of their order and its share; whatever else is asked is read then."""
+
+SUMMED = ("filled_quantity", "average_price", "position")
+ENDED_WHOLE = MappingProxyType(
+    {
+        "status": OrderStatus.FILLED,
+        "fills_complete": True,
+        "lease_until": None,
+        "unknown_since": None,
+        "due_at": None,
+    }
+)
+"""What else is written of an order whose executions make it whole: nobody has to look at it again."""
+
+Execution = tuple[int, str, str, str]
+"""Account, market, symbol and trade id: one execution for ever."""
+
+
+_ORDERS = FixedQuery(
+    lambda: (
+        Order.objects.filter(
+            Q(AmongGiven("client_order_id", "names"))
+            | Q(AmongGiven("account_id", "accounts"))
+            & (Q(AmongGiven("exchange_order_id", "numbers")) | Q(AmongGiven("triggered_order_id", "numbers")))
+        )
+        .select_related("allocation")
+        .only(*ASKED_OF_ORDERS)
+        .order_by("pk")
+    )
+)
+_DECISIONS = FixedQuery(
+    lambda: (
+        Decision.objects.filter(AmongGiven("pk", "ids"))
+        .select_related("signal")
+        .defer("candidates")
+        .order_by()
+    )
+)
+_THERE = FixedQuery(
+    lambda: Fill.objects.filter(
+        Q(AmongGiven("account_id", "accounts")) & Q(AmongGiven("trade_id", "trade_ids"))
+        | Q(AmongGiven("order_id", "orders"))
+    ).order_by()
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +108,26 @@ def write_executions(
     told: Sequence[Executions], accounts: Mapping[int, Account], orders: "Orders", now: datetime
 ) -> Bells:
     """As `record_executions`, in a transaction that holds the accounts, by id, and has read the orders."""
-    fresh, adopted = _new_rows(told, accounts, orders)
+    unique = {
+        (one.account_id, one.market.value, report.symbol, report.trade_id): report
+        for one in told
+        for report in one.reports
+    }
+    behind = {key: orders.behind(key[0], key[1], report) for key, report in unique.items()}
+    there = _rows_there(unique, [order for order in behind.values() if order is not None])
+    known = {(row.account_id, row.market, row.symbol, row.trade_id): row for row in there}
+    fresh = [
+        _row(accounts[key[0]], Market(key[1]), report, behind[key])
+        for key, report in unique.items()
+        if key not in known
+    ]
+    adopted = [
+        row for key, row in known.items() if key in unique and _adopt(row, accounts[key[0]], behind[key])
+    ]
     if not fresh and not adopted:
         return Bells()
     touched = {row.order.pk: row.order for row in [*fresh, *adopted] if row.order is not None}
-    _sum_fills(list(touched.values()), [*fresh, *adopted])
+    _sum_fills(list(touched.values()), [*there, *fresh])
     bells = positions.fold(fresh, adopted, accounts, now)
     _write_sums(list(touched.values()), now)
     shares = {order.allocation.decision_id for order in touched.values() if order.allocation is not None}
@@ -84,70 +143,46 @@ def warm_market_table(kind: Market) -> None:
         return  # the fold does without filters until they can be read
 
 
-def _sum_fills(orders: Sequence[Order], new: Sequence[Fill]) -> None:
+def _rows_there(told: Collection[Execution], orders: Sequence[Order]) -> list[Fill]:
+    """The executions that are rows by now: of those told, and of the orders behind them."""
+    return _THERE.ask(
+        accounts={key[0] for key in told},
+        trade_ids={key[3] for key in told},
+        orders={order.pk for order in orders},
+    )
+
+
+def _sum_fills(orders: Sequence[Order], fills: Sequence[Fill]) -> None:
     """Set the orders' filled quantity and average price from all their executions, in memory.
 
-    An average is never guessed. `new` are not yet rows of their orders.
+    An average is never guessed.
     """
     filled = dict.fromkeys((order.pk for order in orders), ZERO)
     paid = filled.copy()
-    there = Fill.objects.filter(Among("order_id", filled)).order_by()
-    before = there.values_list("order_id", "price", "quantity")
-    for order_id, price, quantity in [*before, *((row.order_id, row.price, row.quantity) for row in new)]:
-        if order_id in filled:
-            filled[order_id] += quantity
-            paid[order_id] += price * quantity
+    for fill in fills:
+        if fill.order_id in filled:
+            filled[fill.order_id] += fill.quantity
+            paid[fill.order_id] += fill.price * fill.quantity
     for order in orders:
         order.filled_quantity = filled[order.pk]
         order.average_price = paid[order.pk] / filled[order.pk] if filled[order.pk] else None
 
 
 def _write_sums(orders: Sequence[Order], now: datetime) -> None:
-    """Write the sums and positions of orders, and end those that are filled whole."""
-    if not orders:
-        return
-    change_rows(
+    """Write the sums and positions of orders, and end those that are filled whole with them: a row once."""
+    sums = {one.pk: (one.pk, one.filled_quantity, one.average_price, one.position_id) for one in orders}
+    may_end = predecessors(OrderStatus.FILLED) | {OrderStatus.FILLED}
+    whole = [one.pk for one in orders if one.quantity is not None and one.filled_quantity >= one.quantity]
+    ended = change_rows(
         Order,
-        ("filled_quantity", "average_price", "position"),
-        [(order.pk, order.filled_quantity, order.average_price, order.position_id) for order in orders],
+        (*SUMMED, "finished_at"),
+        [(*sums[pk], now) for pk in whole],
+        same=ENDED_WHOLE,
+        first_stays=("finished_at",),
+        only=Q(status__in=may_end),
     )
-    may_end = predecessors(OrderStatus.FILLED)
-    whole = [
-        order.pk
-        for order in orders
-        if order.status in may_end and order.quantity is not None and order.filled_quantity >= order.quantity
-    ]
-    if whole:
-        Order.objects.filter(Among("pk", whole), status__in=may_end).update(
-            status=OrderStatus.FILLED, finished_at=now, fills_complete=True
-        )
-
-
-def _new_rows(
-    told: Sequence[Executions], accounts: Mapping[int, Account], orders: "Orders"
-) -> tuple[list[Fill], list[Fill]]:
-    """The executions that are not yet rows, not saved, and the rows that had no order and have one now.
-
-    An execution read by its symbol before its order's number was known looks like a stranger's.
-    """
-    unique = {
-        (one.account_id, one.market.value, report.symbol, report.trade_id): report
-        for one in told
-        for report in one.reports
-    }
-    rows = Fill.objects.filter(Among("account_id", accounts), Among("trade_id", {key[3] for key in unique}))
-    known = {(row.account_id, row.market, row.symbol, row.trade_id): row for row in rows}
-    fresh = [
-        _row(accounts[key[0]], Market(key[1]), report, orders.behind(key[0], key[1], report))
-        for key, report in unique.items()
-        if key not in known
-    ]
-    adopted = [
-        row
-        for key, row in known.items()
-        if key in unique and _adopt(row, accounts[key[0]], orders.behind(key[0], key[1], unique[key]))
-    ]
-    return fresh, adopted
+    left = sums.keys() - set(ended)
+    change_rows(Order, SUMMED, [sums[pk] for pk in sorted(left)])
 
 
 def _adopt(fill: Fill, account: Account, order: Order | None) -> bool:
@@ -173,17 +208,15 @@ class Orders:
         `names` are the client ids of further orders wanted.
         """
         reports = [report for one in told for report in one.reports]
-        exchange_ids = {report.exchange_order_id for report in reports}
         client_ids = {report.client_order_id for report in reports if report.client_order_id}
-        by_number = Q(Among("account_id", {one.account_id for one in told})) & (
-            Q(Among("exchange_order_id", exchange_ids)) | Q(Among("triggered_order_id", exchange_ids))
+        found: list[Order] = _ORDERS.ask(
+            names=client_ids.union(names),
+            accounts={one.account_id for one in told},
+            numbers={report.exchange_order_id for report in reports},
         )
-        wanted = by_number | Q(Among("client_order_id", client_ids.union(names)))
-        rows = Order.objects.select_related("allocation").only(*ASKED_OF_ORDERS)
-        found = list(rows.filter(wanted).order_by("pk"))
         shares = [order.allocation for order in found if order.allocation is not None]
-        known = Decision.objects.select_related("signal").defer("candidates")
-        decisions = known.in_bulk({share.decision_id for share in shares})
+        known = _DECISIONS.ask(ids={share.decision_id for share in shares})
+        decisions: dict[int, Decision] = {decision.pk: decision for decision in known}
         for share in shares:
             share.decision = decisions[share.decision_id]
         return cls(

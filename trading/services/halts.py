@@ -6,7 +6,10 @@ One raised after the reader's work began counts too, so the reader's `now` bound
 from dataclasses import dataclass
 from datetime import datetime
 
+from django.db.models import Q
+
 from accounts.models import Account, AccountGroup
+from accounts.services.entrants import Trader
 from exchange.errors import ReadFailed
 from exchange.port import Market
 from trading.domain.states import HaltLevel
@@ -46,10 +49,32 @@ class HaltBoard:
         return any(covers(halt, account, symbol) for halt in self.halts)
 
     @property
+    def whole_accounts(self) -> Q:
+        """The accounts on which no coin may be entered: by their own, their group's or their venue's halt."""
+        return (
+            Q(name__in=self._targets(HaltScope.ACCOUNT))
+            | Q(group__name__in=self._targets(HaltScope.GROUP))
+            | Q(exchange__in=self._targets(HaltScope.VENUE))
+        )
+
+    @property
+    def symbols(self) -> frozenset[str]:
+        """The market symbols that no account may enter."""
+        of_coins = [halt for halt in self.halts if halt.scope == HaltScope.SYMBOL]
+        return frozenset(one for halt in of_coins for one in (halt.target, *halt.result.get("symbols", ())))
+
+    def _targets(self, scope: HaltScope) -> list[str]:
+        return [halt.target for halt in self.halts if halt.scope == scope]
+
+    @property
     def desk_level(self) -> HaltLevel | None:
         """The hardest level over the whole desk."""
         levels = [HaltLevel(halt.level) for halt in self.halts if halt.scope == HaltScope.DESK]
         return max(levels, key=LEVELS.index, default=None)
+
+
+NONE = HaltBoard(())
+"""For whoever sends only what no halt stops."""
 
 
 def standing(_now: datetime) -> HaltBoard:
@@ -58,10 +83,10 @@ def standing(_now: datetime) -> HaltBoard:
     return HaltBoard(tuple(halts))
 
 
-def covers(halt: Halt, account: Account, symbol: str) -> bool:
+def covers(halt: Halt, account: Trader, symbol: str) -> bool:
     """Whether a halt reaches this account and symbol."""
     if halt.scope == HaltScope.GROUP:
-        return account.group is not None and account.group.name == halt.target
+        return account.group_name == halt.target
     if halt.scope == HaltScope.ACCOUNT:
         return account.name == halt.target
     if halt.scope == HaltScope.VENUE:
@@ -96,15 +121,16 @@ def read_reach(text: str) -> Reach:
 
 
 def _read_symbol(target: str) -> Reach:
-    """Every market symbol of the coin that `target` names, by the market tables.
+    """Every market symbol of the coin that `target` names, in any spelling of a signal or by the coin alone.
 
-    Where those cannot be read, by our own rows: a halt must not wait for an exchange that is silent.
+    Where the tables cannot be read, by our own rows: a halt must not wait for an exchange that is silent.
     """
     try:
         instruments = [one for kind in Market for one in market.instruments(kind).values()]
+        symbol = market.listed_symbol(target)
     except ReadFailed:
         return _read_symbol_of_rows(target)
-    named = [one for one in instruments if target in {one.symbol, one.base, one.base + one.quote}]
+    named = [one for one in instruments if symbol == one.symbol or target.upper() == one.base]
     if not named:
         message = f"no market here trades {target!r}"
         raise ScopeUnknown(message)

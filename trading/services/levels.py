@@ -1,13 +1,15 @@
 """The next levels of open positions as the rows tell them, in few columns: a hundred thousand in seconds."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import orjson
-from django.db.models import F, Q, QuerySet, TextField
+from django.db.models import DateTimeField, F, Q, QuerySet, TextField
 from django.db.models.functions import Cast, Coalesce
 
+from accounts.services.fixed_queries import AmongGiven, FixedQuery, Given
 from exchange.marks import EPOCH
 from trading.domain import exit_plan, exits
 from trading.domain.states import PositionStatus
@@ -40,16 +42,40 @@ _COLUMNS = (
 
 Levels = dict[int, Watched | None]
 
+_OF = FixedQuery(lambda: Position.objects.filter(AmongGiven("pk", "ids")).order_by().values_list(*_COLUMNS))
+_WRITTEN = FixedQuery(
+    lambda: (
+        Position.objects.filter(updated_at__gte=Given("moment", DateTimeField()))
+        .order_by()
+        .values_list("pk", "updated_at")
+    )
+)
 
-def levels_of(which: Q) -> Levels:
+
+def levels_of(position_ids: Collection[int]) -> Levels:
     """The next levels of positions by id; None where nothing is watched (any more)."""
-    return _read(Position.objects.filter(which).order_by())
+    return _levels(_OF.ask(ids=position_ids) if position_ids else ())
+
+
+def all_levels() -> Levels:
+    """The next levels of every open position."""
+    return _levels(Position.objects.filter(status=PositionStatus.OPEN).order_by().values_list(*_COLUMNS))
+
+
+def open_ids(after: int = 0) -> list[int]:
+    """The ids of open positions beyond one, in their order."""
+    return list(_open_beyond(after).values_list("pk", flat=True))
 
 
 def next_levels(after: int, count: int) -> Levels:
-    """The levels of the next so many open positions beyond an id, in their order."""
-    following = Position.objects.filter(status=PositionStatus.OPEN, pk__gt=after).order_by("pk")
-    return _read(following[:count])
+    """The levels of the next so many open positions beyond an id."""
+    # The ids by themselves: sorted with them, the plans of all rows beyond would be taken apart for a few.
+    following = _open_beyond(after).values("pk")[:count]
+    return _levels(Position.objects.filter(pk__in=following).order_by().values_list(*_COLUMNS))
+
+
+def _open_beyond(after: int) -> "QuerySet[Position]":
+    return Position.objects.filter(status=PositionStatus.OPEN, pk__gt=after).order_by("pk")
 
 
 def stops_behind(marks: Mapping[str, Decimal]) -> dict[int, Decimal]:
@@ -64,8 +90,7 @@ def stops_behind(marks: Mapping[str, Decimal]) -> dict[int, Decimal]:
 
 def versions_since(moment: datetime) -> dict[int, int]:
     """The states of all rows that were written since a moment."""
-    rows = Position.objects.filter(updated_at__gte=moment).order_by().values_list("pk", "updated_at")
-    return {pk: version_at(at) for pk, at in rows}
+    return {pk: version_at(at) for pk, at in _WRITTEN.ask(moment=moment)}
 
 
 def versions() -> Iterator[tuple[int, str, bool, int]]:
@@ -80,8 +105,8 @@ def version_at(moment: datetime) -> int:
     return (moment - EPOCH) // MICROSECOND
 
 
-def _read(rows: "QuerySet[Position]") -> Levels:
-    return {row[0]: _watched(*row) for row in rows.values_list(*_COLUMNS)}
+def _levels(rows: Iterable[tuple[Any, ...]]) -> Levels:
+    return {row[0]: _watched(*row) for row in rows}
 
 
 def _watched(
@@ -98,7 +123,7 @@ def _watched(
 ) -> Watched | None:
     if status != PositionStatus.OPEN or closing_for or plan_text == NOTHING:
         return None
-    plan = exit_plan.from_json(orjson.loads(plan_text))
+    plan = exit_plan.outlook_from_json(orjson.loads(plan_text))
     wanted = ZERO if reduction_text == NOTHING else Decimal(orjson.loads(reduction_text)["quantity"])
     prices = exits.watch_prices(plan, open_quantity=quantity - wanted, realized=realized)
     return Watched(pk, symbol, is_long, prices, version_at(updated_at))

@@ -6,7 +6,7 @@ columns of the rows that one decision leaves are the same. Here the values go as
 database takes apart: the statement is the same for any number of rows, on Postgres and on SQLite alike.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from operator import attrgetter
 from typing import Any, TypeVar
@@ -16,7 +16,10 @@ from django.db import connections, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import CharField, DateField, Field, JSONField, Model, Q
 
-Row = TypeVar("Row", bound=Model)
+from accounts.rows import Row
+
+Saved = TypeVar("Saved", bound=Model)
+Made = TypeVar("Made", bound=Row)
 
 
 def change_rows(
@@ -40,37 +43,48 @@ def change_rows(
     if not rows:
         return []
     connection = connections[router.db_for_write(model)]
-    fields = [_field(model, name) for name in columns]
-    fixed = {_field(model, name): value for name, value in (same or {}).items()}
-    table, key = connection.ops.quote_name(_table(model)), _key(model)
-    key_column = _column(key, connection)
-
-    assigned = [_assigned(field, table, connection, stays=field.name in first_stays) for field in fields]
-    assigned += [f"{_column(field, connection)} = %s" for field in fixed]
-    condition, asked = _condition(model, only, connection)
-    statement = (
-        f"WITH told AS ({_told([key, *fields], connection)}) "  # noqa: S608 -- names of our own models
-        f"UPDATE {table} SET {', '.join(assigned)} FROM told "
-        f"WHERE {table}.{key_column} = told.{key_column}{condition} "
-        f"RETURNING {table}.{key_column}"
-    )
-    listed = _listed([key, *fields], rows, connection)
-    values = [field.get_db_prep_save(value, connection) for field, value in fixed.items()]
+    told, fixed = [_key(model), *_named(model, columns)], _named(model, same or {})
+    statement = _update(model, tuple(columns), tuple(same or {}), tuple(first_stays), connection.alias)
+    condition, asked = _condition(model, only, connection.alias)
+    values = _prepared(fixed, (same or {}).values(), connection)
     with connection.cursor() as cursor:
-        cursor.execute(statement, [listed, *values, *asked])
+        cursor.execute(
+            f"{statement}{condition} RETURNING {_qualified(_key(model), connection)}",
+            [_listed(told, rows, connection), *values, *asked],
+        )
         return [row[0] for row in cursor.fetchall()]
 
 
-def new_row(model: type[Row], **columns: object) -> Row:
-    """A row not yet saved, as `model(**columns)` makes it, in half of the time.
+@lru_cache(maxsize=256)
+def _update(
+    model: type[Model],
+    columns: tuple[str, ...],
+    same: tuple[str, ...],
+    first_stays: tuple[str, ...],
+    alias: str,
+) -> str:
+    """The statement up to its condition; it is the same each time the same columns are written."""
+    connection, key = connections[alias], _key(model)
+    assigned = [
+        _assigned(field, connection, stays=field.name in first_stays) for field in _named(model, columns)
+    ]
+    assigned += [f"{_column(field, connection)} = %s" for field in _named(model, same)]
+    return (
+        f"WITH told AS ({_told([key, *_named(model, columns)], connection)}) "  # noqa: S608 -- names of our own models
+        f"UPDATE {_table(model, connection)} SET {', '.join(assigned)} FROM told "
+        f"WHERE {_qualified(key, connection)} = told.{_column(key, connection)}"
+    )
 
-    Django asks every field for its default and looks for relations among the names; here each column is told
-    in its place. A relation is named by its column (`account_id`) and has no object until one is given.
+
+def new_row(model: type[Made], **columns: object) -> Made:
+    """A row not yet saved, as `model(**columns)` makes it, in a tenth of the time.
+
+    A relation is named by its column (`account_id`) and has no object until one is given.
     """
     blank, made = _blank(model)
     assert columns.keys() <= blank.keys(), f"{columns.keys() - blank.keys()} of {model.__name__}"  # noqa: S101
     fresh = {name: make() for name, make in made.items() if name not in columns}
-    return model(*(blank | fresh | columns).values())
+    return model.of_columns(blank | fresh | columns)
 
 
 @lru_cache(maxsize=64)
@@ -82,7 +96,7 @@ def _blank(model: type[Model]) -> tuple[dict[str, Any], dict[str, Callable[[], A
     return kept, made
 
 
-def insert_rows(model: type[Row], rows: Sequence[Row], *, known_by: str = "") -> None:
+def insert_rows(model: type[Saved], rows: Sequence[Saved], *, known_by: str = "") -> None:
     """Insert new rows in one statement, and give them their ids when `known_by` names a unique column.
 
     A database promises no order of what it returns, so that ids are given by what was known before; without
@@ -100,23 +114,35 @@ def insert_rows(model: type[Row], rows: Sequence[Row], *, known_by: str = "") ->
     own = {field.column for field, _ in listed}
     same = [(field, values[0]) for field, values in columns if field.column not in own]
     fields = [field for field, _ in listed]
-    sources = [f"told.{_column(field, connection)}" for field in fields] + ["%s"] * len(same)
-    names = [*fields, *(field for field, _ in same)]
-    statement = (
-        f"INSERT INTO {connection.ops.quote_name(_table(model))} "  # noqa: S608 -- names of our own models
-        f"({', '.join(_column(field, connection) for field in names)}) "
-        f"WITH told AS ({_told(fields, connection)}) SELECT {', '.join(sources)} FROM told"
+    statement = _insert(
+        model, tuple(_names(fields)), tuple(_names(field for field, _ in same)), known_by, connection.alias
     )
-    if known_by:
-        statement += f" RETURNING {_column(_field(model, known_by), connection)}, {_column(key, connection)}"
     asked = [_listed(fields, list(zip(*(values for _, values in listed), strict=True)), connection)]
-    asked += [field.get_db_prep_save(value, connection) for field, value in same]
+    asked += _prepared([field for field, _ in same], [value for _, value in same], connection)
     with connection.cursor() as cursor:
         cursor.execute(statement, asked)
         given = {str(name): pk for name, pk in cursor.fetchall()} if known_by else {}
     for row in rows if known_by else ():
         row.pk = given[_name_of(row, known_by, connection)]
         row._state.adding, row._state.db = False, connection.alias  # noqa: SLF001 -- as bulk_create does
+
+
+@lru_cache(maxsize=256)
+def _insert(
+    model: type[Model], listed: tuple[str, ...], same: tuple[str, ...], known_by: str, alias: str
+) -> str:
+    """The statement; it is the same for all rows that are alike in the same columns."""
+    connection, fields = connections[alias], _named(model, listed)
+    sources = [f"told.{_column(field, connection)}" for field in fields] + ["%s"] * len(same)
+    names = [_column(field, connection) for field in [*fields, *_named(model, same)]]
+    statement = (
+        f"INSERT INTO {_table(model, connection)} ({', '.join(names)}) "  # noqa: S608 -- as above
+        f"WITH told AS ({_told(fields, connection)}) SELECT {', '.join(sources)} FROM told"
+    )
+    if not known_by:
+        return statement
+    known = [_column(field, connection) for field in (_field(model, known_by), _key(model))]
+    return f"{statement} RETURNING {', '.join(known)}"
 
 
 def _name_of(row: Model, known_by: str, connection: BaseDatabaseWrapper) -> str:
@@ -129,8 +155,8 @@ def _fields(model: type[Model]) -> list["Field[Any, Any]"]:
     return list(model._meta.concrete_fields)  # noqa: SLF001 -- Django documents it
 
 
-def _table(model: type[Model]) -> str:
-    return model._meta.db_table  # noqa: SLF001 -- Django documents it
+def _table(model: type[Model], connection: BaseDatabaseWrapper) -> str:
+    return str(connection.ops.quote_name(model._meta.db_table))  # noqa: SLF001 -- Django documents it
 
 
 def _key(model: type[Model]) -> "Field[Any, Any]":
@@ -145,6 +171,18 @@ def _field(model: type[Model], name: str) -> "Field[Any, Any]":
     return found
 
 
+def _named(model: type[Model], names: Iterable[str]) -> list["Field[Any, Any]"]:
+    return [_field(model, name) for name in names]
+
+
+def _names(fields: Iterable["Field[Any, Any]"]) -> Iterator[str]:
+    return (field.name for field in fields)
+
+
+def _qualified(field: "Field[Any, Any]", connection: BaseDatabaseWrapper) -> str:
+    return f"{_table(field.model, connection)}.{_column(field, connection)}"
+
+
 def _column(field: "Field[Any, Any]", connection: BaseDatabaseWrapper) -> str:
     assert field.column is not None  # noqa: S101 -- a field of a table has one
     return str(connection.ops.quote_name(field.column))
@@ -156,9 +194,17 @@ def _values(field: "Field[Any, Any]", rows: Sequence[Model]) -> list[Any]:
     return list(map(attrgetter(field.attname), rows))
 
 
-def _assigned(field: "Field[Any, Any]", table: str, connection: BaseDatabaseWrapper, *, stays: bool) -> str:
+def _assigned(field: "Field[Any, Any]", connection: BaseDatabaseWrapper, *, stays: bool) -> str:
     column = _column(field, connection)
-    return f"{column} = COALESCE({table}.{column}, told.{column})" if stays else f"{column} = told.{column}"
+    kept = f"COALESCE({_qualified(field, connection)}, told.{column})"
+    return f"{column} = {kept if stays else f'told.{column}'}"
+
+
+def _prepared(
+    fields: Iterable["Field[Any, Any]"], values: Iterable[object], connection: BaseDatabaseWrapper
+) -> list[Any]:
+    """Values as the database takes them."""
+    return [field.get_db_prep_save(value, connection) for field, value in zip(fields, values, strict=True)]
 
 
 def _listed(
@@ -167,10 +213,7 @@ def _listed(
     """The values of rows as one text; Postgres casts what SQLite wants prepared."""
     if connection.vendor == "postgresql":
         return orjson.dumps(rows, default=str).decode()
-    prepared = [
-        [field.get_db_prep_save(value, connection) for field, value in zip(fields, row, strict=True)]
-        for row in rows
-    ]
+    prepared = [_prepared(fields, row, connection) for row in rows]
     return orjson.dumps(prepared, default=str).decode()
 
 
@@ -200,12 +243,11 @@ def _taken(field: "Field[Any, Any]", place: int, connection: BaseDatabaseWrapper
     return f"CAST(one->>{place} AS {field.db_type(connection)})"
 
 
-def _condition(
-    model: type[Model], only: Q | None, connection: BaseDatabaseWrapper
-) -> tuple[str, Sequence[Any]]:
+@lru_cache(maxsize=256)
+def _condition(model: type[Model], only: Q | None, alias: str) -> tuple[str, Sequence[Any]]:
     """The words and values of a condition as Django says it for this database."""
     if only is None:
         return "", ()
     query = model._base_manager.filter(only).query  # noqa: SLF001 -- as above
-    words, values = query.get_compiler(connection=connection).compile(query.where)
+    words, values = query.get_compiler(using=alias).compile(query.where)
     return f" AND ({words})", values

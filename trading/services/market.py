@@ -6,13 +6,14 @@ Reads only. A failed read raises `ReadFailed` or leaves its figure None and name
 import json
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
 from time import monotonic
 from typing import Any, TypeVar
 
+import structlog
 from django.conf import settings
 from redis.exceptions import RedisError
 
@@ -21,18 +22,23 @@ from exchange.budget import Priority, priority
 from exchange.errors import GatewayError, ReadFailed
 from exchange.loop import IoLoop
 from exchange.marks import MarkBoard
-from exchange.port import InstrumentReport, Market, MarkPrice, Ticker
+from exchange.port import InstrumentReport, MarginBracket, Market, MarkPrice, Ticker
 from exchange.symbols import SymbolTable, UnknownSymbol
 from trading.domain.instrument import Bracket, Instrument
 from trading.domain.instrument import Market as InstrumentMarket
 from trading.domain.market import Regime
 from trading.services.candles import READ_SECONDS, moment_of, ms_of
 from trading.services.hours import Hours, hours_of
-from trading.services.valkey import keep, recall, valkey
+from trading.services.valkey import keep, recall, recall_many, valkey
 
 Answer = TypeVar("Answer")
 
+log = structlog.get_logger(__name__)
+
 INSTRUMENTS_KEPT_SECONDS = 3600.0
+BRACKETS_KEY = "desk:brackets"
+BRACKETS_KEPT_SECONDS = 86_400
+BRACKET_FIELDS = ("notional_floor", "notional_cap", "maint_margin_ratio", "max_leverage")
 ASKED_AGAIN_SECONDS = 30.0
 KEPT_SECONDS = 4
 TICKER_FIELDS = ("symbol", "last_price", "quote_volume", "bid", "ask")
@@ -136,11 +142,32 @@ class Listing:
         return self
 
     def _replace(self, reports: Sequence[InstrumentReport]) -> None:
-        self.reports, self.version = reports, self.version + 1
-        self.instruments = {report.symbol: _instrument(report) for report in reports}
+        self.reports, self.version = _with_brackets(reports), self.version + 1
+        self.instruments = {report.symbol: _instrument(report) for report in self.reports}
         # Brackets come with an account's keys: without any account yet, the table is asked again soon.
-        is_whole = self.market != Market.FUTURES or all(report.brackets for report in reports)
+        is_whole = self.market != Market.FUTURES or all(report.brackets for report in self.reports)
         self._kept_until = monotonic() + (INSTRUMENTS_KEPT_SECONDS if is_whole else ASKED_AGAIN_SECONDS)
+
+
+def _with_brackets(reports: Sequence[InstrumentReport]) -> Sequence[InstrumentReport]:
+    """Whoever read brackets tells them on; who may not, having no keys, takes what was told last."""
+    told = {
+        report.symbol: [_written(step) for step in report.brackets] for report in reports if report.brackets
+    }
+    if told:
+        keep(BRACKETS_KEY, json.dumps(told), BRACKETS_KEPT_SECONDS)
+        return reports
+    kept = json.loads(recall(BRACKETS_KEY) or "{}")
+    return [replace(one, brackets=tuple(map(_bracket, kept.get(one.symbol, ())))) for one in reports]
+
+
+def _written(step: MarginBracket) -> list[str]:
+    return [str(getattr(step, name)) for name in BRACKET_FIELDS]
+
+
+def _bracket(row: Sequence[str]) -> MarginBracket:
+    floor, cap, ratio, leverage = row
+    return MarginBracket(Decimal(floor), Decimal(cap), int(leverage), Decimal(ratio))
 
 
 @lru_cache(maxsize=len(Market))
@@ -168,13 +195,18 @@ def _table(*_versions: int) -> SymbolTable:
     return SymbolTable([report for market in Market for report in _listing(market).reports])
 
 
-def unified_symbol(written: str) -> str | None:
-    """The perpetual that somebody wrote, in any accepted spelling; None when there is none of that name."""
-    table = symbol_table()
+def listed_symbol(written: str) -> str | None:
+    """The market symbol that somebody wrote, in any accepted spelling; None when none has that name."""
     try:
-        return table.futures_twin(table.unify(written))
+        return symbol_table().unify(written)
     except UnknownSymbol:
         return None
+
+
+def unified_symbol(written: str) -> str | None:
+    """As `listed_symbol`, the perpetual of that coin; None when it has none."""
+    listed = listed_symbol(written)
+    return None if listed is None else symbol_on(listed, Market.FUTURES)
 
 
 def symbol_on(symbol: str, on: Market) -> str | None:
@@ -241,16 +273,6 @@ class Tickers:
     by_symbol: Mapping[str, Ticker]
 
 
-def tickers(now: datetime) -> Tickers:
-    """The 24 h figures of all perpetuals, seconds old at most. Raises ReadFailed."""
-    kept = _seen_lately("desk:tickers", now)
-    if kept is None:
-        read = _read(market_data(Market.FUTURES).fetch_tickers())
-        rows = [[_text(getattr(ticker, name)) for name in TICKER_FIELDS] for ticker in read]
-        kept = _see("desk:tickers", rows, now)
-    return Tickers(kept.at, {ticker.symbol: ticker for ticker in (_ticker(row) for row in kept.value)})
-
-
 @dataclass(frozen=True, slots=True)
 class Depth:
     """Quote units resting within 0.5 % of the mid, on the thinner side, as read at `at`."""
@@ -259,28 +281,12 @@ class Depth:
     notional: Decimal
 
 
-def depths_of(symbols: Iterable[str], now: datetime) -> dict[str, Depth]:
-    """The depth of several books; one that cannot be read is left out."""
-    wanted = list(dict.fromkeys(symbols))
-    kept = {symbol: _seen_lately(_depth_key(symbol), now) for symbol in wanted}
-    found = {symbol: Depth(one.at, Decimal(one.value)) for symbol, one in kept.items() if one is not None}
-    lacking = [symbol for symbol in wanted if symbol not in found]
-    if not lacking:
-        return found
-    gateway = market_data(Market.FUTURES)
-    with priority(Priority.ENTRY):
-        answers = IoLoop.current().run_all(
-            [gateway.fetch_depth_quote(symbol, DEPTH_WITHIN) for symbol in lacking], READ_SECONDS
-        )
-    for symbol, answer in zip(lacking, answers, strict=True):
-        if not isinstance(answer, BaseException):
-            seen = _see(_depth_key(symbol), str(answer), now)
-            found[symbol] = Depth(seen.at, answer)
+def tickers(now: datetime) -> Tickers:
+    """The 24 h figures of all perpetuals, seconds old at most. Raises ReadFailed."""
+    found = _tickers_in(_quotes([TICKERS], now))
+    if found is None:
+        raise ReadFailed("MARKET", "the 24 h figures could not be read")
     return found
-
-
-def _depth_key(symbol: str) -> str:
-    return f"desk:depth:{symbol}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,14 +297,69 @@ class _Kept:
     value: Any
 
 
-def _see(key: str, value: Any, now: datetime) -> _Kept:
+@dataclass(frozen=True, slots=True)
+class _Quote:
+    """What is read when it is asked for and kept for seconds: by what call, under which key, written how."""
+
+    key: str
+    call: Callable[[], Coroutine[Any, Any, Any]]
+    written: Callable[[Any], Any]
+
+
+def _written_tickers(read: Sequence[Ticker]) -> list[list[str | None]]:
+    return [[_text(getattr(ticker, name)) for name in TICKER_FIELDS] for ticker in read]
+
+
+TICKERS = _Quote("desk:tickers", lambda: market_data(Market.FUTURES).fetch_tickers(), _written_tickers)
+
+
+def _book(symbol: str) -> _Quote:
+    def call() -> Coroutine[Any, Any, Decimal]:
+        return market_data(Market.FUTURES).fetch_depth_quote(symbol, DEPTH_WITHIN)
+
+    return _Quote(_depth_key(symbol), call, str)
+
+
+def _depth_key(symbol: str) -> str:
+    return f"desk:depth:{symbol}"
+
+
+def _tickers_in(quotes: Mapping[str, _Kept]) -> Tickers | None:
+    kept = quotes.get(TICKERS.key)
+    if kept is None:
+        return None
+    return Tickers(kept.at, {ticker.symbol: ticker for ticker in (_ticker(row) for row in kept.value)})
+
+
+def _depths_in(quotes: Mapping[str, _Kept], symbols: Iterable[str]) -> dict[str, Depth]:
+    kept = {symbol: quotes.get(_depth_key(symbol)) for symbol in symbols}
+    return {symbol: Depth(one.at, Decimal(one.value)) for symbol, one in kept.items() if one is not None}
+
+
+def _quotes(wanted: Sequence[_Quote], now: datetime) -> dict[str, _Kept]:
+    """What was seen lately and, all asked for at once, what was not; what cannot be read is left out."""
+    raw = recall_many([one.key for one in wanted])
+    seen = {one.key: _kept_lately(text, now) for one, text in zip(wanted, raw, strict=True)}
+    found = {key: kept for key, kept in seen.items() if kept is not None}
+    lacking = [one for one in wanted if one.key not in found]
+    # What an entry is decided by comes before what is only reported.
+    with priority(Priority.ENTRY):
+        answers = IoLoop.current().run_all([one.call() for one in lacking], READ_SECONDS)
+    for one, answer in zip(lacking, answers, strict=True):
+        if isinstance(answer, BaseException):
+            log.warning("quote_not_read", quote=one.key, error=type(answer).__name__)
+        else:
+            found[one.key] = _keep(one.key, one.written(answer), now)
+    return found
+
+
+def _keep(key: str, value: Any, now: datetime) -> _Kept:
     keep(key, json.dumps({"at": ms_of(now), "value": value}), KEPT_SECONDS)
     return _Kept(now, value)
 
 
-def _seen_lately(key: str, now: datetime) -> _Kept | None:
+def _kept_lately(raw: bytes | None, now: datetime) -> _Kept | None:
     """What was kept, if the desk's clock says too that it is young: a replay may have moved on."""
-    raw = recall(key)
     kept = json.loads(raw) if raw else None
     if kept is None or abs(ms_of(now) - kept["at"]) > KEPT_SECONDS * 1000:
         return None
@@ -327,9 +388,9 @@ def figures(symbols: Iterable[str], now: datetime, *, with_depth: bool = False) 
     """Everything known of several symbols, read in as few calls as there are kinds; depth only when asked."""
     wanted = list(dict.fromkeys(symbols))
     seen_marks = _or_nothing(lambda: marks(wanted, now))
-    seen_tickers = _tickers_or_none(now)
+    quotes = _quotes([TICKERS, *(_book(symbol) for symbol in wanted if with_depth)], now)
+    seen_tickers, depths = _tickers_in(quotes), _depths_in(quotes, wanted)
     hours = hours_of(wanted, now)
-    depths = depths_of(wanted, now) if with_depth else {}
     return {
         symbol: MarketFigures(
             symbol=symbol,
@@ -394,13 +455,6 @@ def _spread(ticker: Ticker) -> Decimal | None:
     if not ticker.bid or not ticker.ask:
         return None
     return (ticker.ask - ticker.bid) / ((ticker.ask + ticker.bid) / 2)
-
-
-def _tickers_or_none(now: datetime) -> Tickers | None:
-    try:
-        return tickers(now)
-    except ReadFailed:
-        return None
 
 
 # ── reading ──────────────────────────────────────────────────────────────────

@@ -7,7 +7,7 @@
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -34,7 +34,7 @@ from trading.domain.comparison import (
     compare_orders,
     compare_positions,
 )
-from trading.domain.states import AT_EXCHANGE, OPEN, CloseReason, OrderPurpose, OrderStatus, PositionStatus
+from trading.domain.states import AT_EXCHANGE, OPEN, CloseReason, OrderStatus, PositionStatus
 from trading.models import Order, Position
 from trading.services import (
     audits,
@@ -58,15 +58,17 @@ from trading.services.bells import Bells
 from trading.services.exposure import exposures
 from trading.services.fills import record_fills
 from trading.services.foreign_orders import Seen
+from trading.services.stops import STOPS
 from trading.services.taken import tell_reduced, tell_taken
 
-STOPS = (OrderPurpose.HARD_STOP, OrderPurpose.WORKING_STOP)
 RESTING = OrderStatus.ACKNOWLEDGED
 
 NOT_CORRECTED = "not-corrected:"
 """The cause of an alert, before the account's number."""
 
 FILLS_READ_BEFORE_OPENING = timedelta(minutes=1)
+
+Book = Callable[[Sequence[int], datetime], Bells]
 
 log = structlog.get_logger(__name__)
 
@@ -84,7 +86,7 @@ def monitor(now: datetime) -> Bells:
     chosen = audits.choose(accounts, watched, now)
     bells.add(audit(chosen, watched, now))
     bells.add(changed_settings.follow(now))
-    balances.read_incomes(chosen, now)
+    balances.read_incomes(accounts, now)
     preparing.prepare(accounts, now)
     _judge(accounts, now)
     return bells
@@ -113,8 +115,10 @@ def audit(accounts: Sequence[Account], watched: Mapping[int, Watched], now: date
             _tell_uncorrected(account, error, now)
         else:
             corrected.append(f"{NOT_CORRECTED}{account.pk}")
-    clear_alerts(corrected, now)
-    return bells.add(unbooked.book(now))
+    bells.add(unbooked.book(now))
+    odd = {f"{NOT_CORRECTED}{account_id}" for account_id in unbooked.odd_accounts}
+    clear_alerts([cause for cause in corrected if cause not in odd], now)
+    return bells
 
 
 def _keep_strangers(account: Account, picture: Picture, ours: "_Ours", now: datetime) -> None:
@@ -150,16 +154,31 @@ class _Unbooked:
 
     vanished: list[int] = field(default_factory=list)
     changed: list[int] = field(default_factory=list)
+    odd_accounts: set[int] = field(default_factory=set)
+    """Whose executions could not be booked, for other reasons than that they were not read."""
 
     def book(self, now: datetime) -> Bells:
         """Read and record what the rows lack."""
         bells = Bells(positions=[*self.vanished, *self.changed])
-        if self.vanished:
-            bells.add(closing.settle_flat(self.vanished, now))
-        if self.changed:
-            bells.add(_book_executions(self.changed, now))
-            tell_reduced(self.changed, now)
+        bells.add(self._booked(closing.settle_flat, self.vanished, now))
+        bells.add(self._booked(_book_executions, self.changed, now))
+        tell_reduced(self.changed, now)
         tell_taken(self.vanished, now)
+        return bells
+
+    def _booked(self, book: Book, position_ids: Sequence[int], now: datetime) -> Bells:
+        """Book all together; where that fails each by itself: the odd one alone is left out, and told."""
+        bells = Bells()
+        try:
+            return book(position_ids, now) if position_ids else bells
+        except Exception as error:  # noqa: BLE001  # as above: all others must have theirs
+            if len(position_ids) == 1:
+                account = Account.objects.get(positions=position_ids[0])
+                self.odd_accounts.add(account.pk)
+                _tell_uncorrected(account, error, now)
+                return bells
+        for position_id in position_ids:
+            bells.add(self._booked(book, [position_id], now))
         return bells
 
 

@@ -31,15 +31,18 @@ def new_entry(
     reserved_margin: Decimal,
     reserved_risk: Decimal,
     reserved_notional: Decimal,
+    is_hedge_mode: bool,
+    trace_id: str,
     now: datetime,
 ) -> Order:
-    """Build one attempt to enter: a limit order at the cap, immediate or cancel."""
-    order = new_row(
+    """Build one attempt to enter, for a saved share: a limit order at the cap, immediate or cancel."""
+    return new_row(
         Order,
         client_order_id=client_order_id(
             settings.DESK_ID_PREFIX, allocation.uuid, OrderPurpose.ENTRY, 0, attempt
         ),
         account_id=allocation.account_id,
+        allocation_id=allocation.pk,
         purpose=OrderPurpose.ENTRY,
         executor=executor,
         market=market,
@@ -50,16 +53,14 @@ def new_entry(
         quantity=quantity,
         price=price,
         attempt=attempt,
-        position_side=_position_side(allocation.account.is_hedge_mode, market, is_long=side == OrderSide.BUY),
+        position_side=_position_side(is_hedge_mode, market, is_long=side == OrderSide.BUY),
         deadline_at=deadline_at,
         reserved_margin=reserved_margin,
         reserved_risk=reserved_risk,
         reserved_notional=reserved_notional,
         created_at=now,
-        trace_id=allocation.decision.trace_id,
+        trace_id=trace_id,
     )
-    order.allocation = allocation
-    return order
 
 
 def new_exit(

@@ -4,12 +4,13 @@ A stranger's executions belong to nobody; on a symbol where we hold something th
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
 from decimal import Decimal
 
 from django.db.models import Q
 
 from accounts.models import Account
-from accounts.services.among import Among
+from accounts.services.fixed_queries import AmongGiven, FixedQuery
 from exchange.port import Market, OrderSide
 from trading.domain.states import CloseReason, PositionStatus
 from trading.models import Fill, Order, Position, PositionEvent
@@ -19,6 +20,23 @@ from trading.services.position_rows import step
 
 ZERO = Decimal(0)
 LONG = "LONG"
+
+Key = tuple[int, str, str, bool, bool]
+"""Account, market, symbol, whether it is long, whether it is a stranger's."""
+
+
+_LOCKED = FixedQuery(
+    lambda: (
+        Position.objects.select_for_update()
+        .filter(
+            Q(AmongGiven("pk", "known"))
+            | Q(AmongGiven("account_id", "accounts"))
+            & Q(AmongGiven("symbol", "symbols"))
+            & Q(status=PositionStatus.OPEN)
+        )
+        .order_by("account_id", "pk")
+    )
+)
 
 
 class Owners:
@@ -31,6 +49,7 @@ class Owners:
         self._known = {position.pk: position for position in positions}
         self._open = {_key(one): one for one in self._known.values() if one.status == PositionStatus.OPEN}
         self._leverages: dict[tuple[int, str], int] | None = None
+        self._shown_at: dict[Key, datetime] = {}
         self.steps: list[PositionEvent] = []
         """Steps of timelines that finding an owner took; not yet saved."""
         self.changed: dict[int, Position] = {}
@@ -41,10 +60,7 @@ class Owners:
         """Read and lock the rows in one query; `accounts` by id, locked before."""
         symbols = {fill.symbol for fill in fills}
         known = {fill.order.position_id for fill in fills if fill.order is not None} - {None}
-        held = Q(Among("account_id", accounts), symbol__in=symbols, status=PositionStatus.OPEN)
-        wanted = held | Q(pk__in=known)
-        rows = Position.objects.select_for_update().filter(wanted).order_by("account_id", "pk")
-        positions = list(rows)
+        positions: list[Position] = _LOCKED.ask(accounts=accounts, symbols=symbols, known=known)
         for position in positions:
             position.account = accounts[position.account_id]
         return cls(accounts, symbols, positions)
@@ -54,23 +70,26 @@ class Owners:
         order = fill.order
         if order is None:
             return self._hit_by_stranger(fill)
-        if order.position_id is not None:
-            return self._known[order.position_id]
-        return self._position(fill, is_long=_is_buy(fill)) or self._open_new(fill, order)
+        known = None if order.position_id is None else self._known[order.position_id]
+        if known is not None and not _opens_again(known, fill):
+            return known
+        held = self._position(fill, is_long=_is_buy(fill))
+        if held is None:
+            held = self._opened(known or self._new(fill, order), fill)
+        self._leave_out(held, fill)
+        return held
 
     def _position(self, fill: Fill, *, is_long: bool, is_foreign: bool = False) -> Position | None:
         return self._open.get((fill.account_id, fill.market, fill.symbol, is_long, is_foreign))
 
-    def _open_new(self, fill: Fill, order: Order) -> Position:
+    def _new(self, fill: Fill, order: Order) -> Position:
         allocation = order.allocation
-        is_long = _is_buy(fill)
         position = new_row(
             Position,
             market=fill.market,
             symbol=fill.symbol,
             base=order.base,
-            is_long=is_long,
-            foreign_quantity=self._take_over_foreign(fill, is_long=is_long),
+            is_long=_is_buy(fill),
             leverage=self._leverage(fill),
             quantity=ZERO,
             initial_quantity=ZERO,
@@ -81,7 +100,6 @@ class Owners:
             trace_id=order.trace_id,
         )
         position.account, position.allocation = self._accounts[fill.account_id], allocation
-        self._open[_key(position)] = position
         return position
 
     def _leverage(self, fill: Fill) -> int:
@@ -93,16 +111,27 @@ class Owners:
         key = (fill.account_id, fill.symbol)
         return self._leverages.get(key, self._accounts[fill.account_id].leverage)
 
-    def _take_over_foreign(self, fill: Fill, *, is_long: bool) -> Decimal:
-        """The stranger's share on the symbol: its own row ends, ours keeps the figure."""
-        foreign = self._position(fill, is_long=is_long, is_foreign=True)
-        if foreign is None:
-            return ZERO
-        foreign.status, foreign.closed_at = PositionStatus.CLOSED, fill.filled_at
-        foreign.close_reason = CloseReason.FOREIGN
-        del self._open[_key(foreign)]
-        self.changed[foreign.pk] = foreign
-        return foreign.quantity
+    def _opened(self, position: Position, fill: Fill) -> Position:
+        """Take a stranger's place on the symbol: his own row ends, ours keeps the figure of his share."""
+        foreign = self._position(fill, is_long=position.is_long, is_foreign=True)
+        if foreign is not None:
+            foreign.status, foreign.closed_at = PositionStatus.CLOSED, fill.filled_at
+            foreign.close_reason = CloseReason.FOREIGN
+            del self._open[_key(foreign)]
+            self.changed[foreign.pk] = foreign
+            position.foreign_quantity = foreign.quantity
+            self._shown_at[_key(position)] = foreign.opened_at
+        self._open[_key(position)] = position
+        return position
+
+    def _leave_out(self, position: Position, fill: Fill) -> None:
+        """What was executed before a row showed a stranger's share was shown as a part of it, and is ours.
+
+        Counted twice, the position would look flat beside the stranger, and no exit of it be sent.
+        """
+        shown_at = self._shown_at.get(_key(position))
+        if shown_at is not None and fill.filled_at <= shown_at:
+            position.foreign_quantity = max(ZERO, position.foreign_quantity - fill.quantity)
 
     def _hit_by_stranger(self, fill: Fill) -> Position | None:
         """Our position, where an execution that is not ours reduced it; what is not ours is only counted.
@@ -132,10 +161,21 @@ class Owners:
             self.changed[position.pk] = position
 
 
+def _opens_again(known: Position, fill: Fill) -> bool:
+    """Whether a late execution of its entry leaves something of a closed position open.
+
+    Where more was sold than our rows had bought, it is what was sold.
+    """
+    if known.status == PositionStatus.OPEN or known.is_long != _is_buy(fill):
+        return False
+    executed = known.fills.order_by().values_list("side", "quantity")
+    return sum((quantity if side == fill.side else -quantity for side, quantity in executed), ZERO) >= 0
+
+
 def _is_buy(fill: Fill) -> bool:
     return fill.side == OrderSide.BUY
 
 
-def _key(position: Position) -> tuple[int, str, str, bool, bool]:
+def _key(position: Position) -> Key:
     held = position
     return (held.account_id, held.market, held.symbol, held.is_long, held.is_foreign)

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from accounts.models import Account, SymbolSetting
-from accounts.services.among import Among
+from accounts.services.fixed_queries import AmongGiven, FixedQuery
 from accounts.services.limits import usable_limits_of
 from exchange.errors import ReadFailed
 from exchange.port import Market
@@ -25,6 +25,14 @@ from trading.services.terms import plan_terms
 ZERO = Decimal(0)
 PLANNED_BY = ("funding_rate", "atr14", "close")
 """The figures of the decision that enter a plan."""
+
+_LEVERAGES = FixedQuery(
+    lambda: (
+        SymbolSetting.objects.filter(AmongGiven("account_id", "accounts"), AmongGiven("symbol", "symbols"))
+        .order_by()
+        .values_list("account_id", "symbol", "leverage")
+    )
+)
 
 
 def plan_for(position: Position, instrument: Instrument, limits: Limits) -> ExitPlan:
@@ -85,8 +93,7 @@ def figures_from(inputs: Mapping[str, Any], symbol: str) -> MarketFigures:
 
 def read_back_leverages(accounts: Collection[int], symbols: Collection[str]) -> dict[tuple[int, str], int]:
     """The leverage the exchange last said the futures symbols of accounts are set to."""
-    rows = SymbolSetting.objects.filter(Among("account_id", accounts), symbol__in=symbols).order_by()
-    told = rows.values_list("account_id", "symbol", "leverage")
+    told = _LEVERAGES.ask(accounts=accounts, symbols=symbols)
     return {(account_id, symbol): leverage for account_id, symbol, leverage in told}
 
 

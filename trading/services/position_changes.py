@@ -11,11 +11,18 @@ from trading.services.many_rows import change_rows, insert_rows
 COLUMNS = ("plan", "stop_price", "closing_for", "reduction", "crossed_at", "check_at")
 """What following a plan or wanting an exit may change."""
 
+PROTECTION = (
+    *("protection", "unprotected_since", "unprotected_seconds", "acked_at", "verified_at"),
+    *("closing_for", "reduction", "check_at"),
+)
+"""What looking after a stop may change."""
+
 
 @dataclass(slots=True)
 class PositionChanges:
     """Locked positions that changed in memory, and the steps of their timelines."""
 
+    columns: Sequence[str] = COLUMNS
     positions: list[Position] = field(default_factory=list)
     steps: list[PositionEvent] = field(default_factory=list)
 
@@ -25,8 +32,12 @@ class PositionChanges:
             self.positions.append(position)
             self.steps += steps
 
+    def values_of(self, position: Position) -> tuple[object, ...]:
+        """What may change of it, as it is in memory."""
+        return tuple(getattr(position, name) for name in self.columns)
+
     def write(self) -> None:
         """Write positions and timelines."""
-        rows = [(one.pk, *(getattr(one, name) for name in COLUMNS)) for one in self.positions]
-        change_rows(Position, COLUMNS, rows, same={"updated_at": timezone.now()})
+        rows = [(one.pk, *self.values_of(one)) for one in self.positions]
+        change_rows(Position, self.columns, rows, same={"updated_at": timezone.now()})
         insert_rows(PositionEvent, self.steps)

@@ -7,7 +7,7 @@ from decimal import Decimal
 from django.db.models import QuerySet
 
 from accounts.models import Account
-from accounts.services.among import Among
+from accounts.services.fixed_queries import AmongGiven, FixedQuery
 from trading.domain.states import Protection
 from trading.models import Position, PositionEvent
 from trading.services.many_rows import new_row
@@ -20,31 +20,47 @@ ASKED_OF_HOLDERS = (
 )
 
 
+def _locking() -> QuerySet[Account]:
+    return Account.objects.select_for_update(no_key=True).filter(AmongGiven("pk", "ids")).order_by("pk")
+
+
+_ACCOUNTS = FixedQuery(_locking)
+_HOLDERS = FixedQuery(lambda: _locking().only(*ASKED_OF_HOLDERS))
+_HELD = FixedQuery(lambda: _locking().values_list("pk"))
+_OWNERS = FixedQuery(
+    lambda: (
+        Account.objects.select_for_update(no_key=True)
+        .filter(pk__in=Position.objects.filter(AmongGiven("pk", "ids")).order_by().values("account_id"))
+        .order_by("pk")
+    )
+)
+_POSITIONS = FixedQuery(
+    lambda: Position.objects.select_for_update().filter(AmongGiven("pk", "ids")).order_by("account_id", "pk")
+)
+
+
 def lock_accounts(account_ids: Iterable[int]) -> dict[int, Account]:
     """The newest accounts by id, locked in one order everywhere; inside a transaction."""
-    return {account.pk: account for account in _locking(account_ids)}
+    return {account.pk: account for account in _ACCOUNTS.ask(ids=set(account_ids))}
 
 
 def lock_holders(account_ids: Iterable[int]) -> dict[int, Account]:
     """As `lock_accounts`, with what executions ask of their account; whatever else is asked is read then."""
-    return {account.pk: account for account in _locking(account_ids).only(*ASKED_OF_HOLDERS)}
+    return {account.pk: account for account in _HOLDERS.ask(ids=set(account_ids))}
 
 
 def hold_accounts(account_ids: Iterable[int]) -> None:
     """As `lock_accounts`, for whoever needs the locks and not the rows."""
-    list(_locking(account_ids).values_list("pk"))
-
-
-def _locking(account_ids: Iterable[int]) -> QuerySet[Account]:
-    rows = Account.objects.select_for_update(no_key=True).filter(Among("pk", set(account_ids)))
-    return rows.order_by("pk")
+    _HELD.ask(ids=set(account_ids))
 
 
 def lock_many(position_ids: Iterable[int]) -> list[Position]:
     """The newest rows, locked after their accounts and in order, as fills lock: none waits for ever."""
     wanted = set(position_ids)
-    owned_by = lock_accounts(Position.objects.filter(pk__in=wanted).values_list("account_id", flat=True))
-    locked = list(Position.objects.select_for_update().filter(pk__in=wanted).order_by("account_id", "pk"))
+    if not wanted:
+        return []
+    owned_by: dict[int, Account] = {account.pk: account for account in _OWNERS.ask(ids=wanted)}
+    locked: list[Position] = _POSITIONS.ask(ids=wanted)
     for position in locked:
         position.account = owned_by[position.account_id]
     return locked
@@ -73,14 +89,14 @@ def note(position: Position, code: str, at: datetime, **detail: object) -> None:
     step(position, code, at, **detail).save()
 
 
-def set_protection(position: Position, state: Protection, now: datetime) -> None:
-    """Move a locked position to `state` and keep its unprotected seconds exact; saved.
+def set_protection(position: Position, state: Protection, now: datetime) -> PositionEvent | None:
+    """Move a locked position to `state` in memory, its unprotected seconds exact; the step if that moved it.
 
     Everything but VERIFIED counts as unprotected. What was accepted and is lost starts the clock of the
     ten seconds again; the seconds before it stay counted.
     """
     if position.protection == state:
-        return
+        return None
     if state != Protection.ACKED:
         stop_unprotected_clock(position, now)
     position.unprotected_since = _unprotected_since(position, state, now)
@@ -88,8 +104,7 @@ def set_protection(position: Position, state: Protection, now: datetime) -> None
     position.acked_at = now if state == Protection.ACKED else None
     if state == Protection.VERIFIED:
         position.verified_at = now
-    position.save()
-    note(position, state.value, now, unprotected_seconds=position.unprotected_seconds)
+    return step(position, state.value, now, unprotected_seconds=position.unprotected_seconds)
 
 
 def _unprotected_since(position: Position, state: Protection, now: datetime) -> datetime | None:

@@ -12,6 +12,7 @@ from datetime import datetime
 from decimal import Decimal
 
 import structlog
+from django.utils import timezone
 
 from accounts.models import Account
 from alerts.services import clear_alerts
@@ -26,7 +27,7 @@ from trading.models import Fill, Order, Position, PositionEvent
 from trading.services import market, plans
 from trading.services.bells import Bells
 from trading.services.intents import want
-from trading.services.many_rows import insert_rows
+from trading.services.many_rows import change_rows, insert_rows
 from trading.services.owners import Owners
 from trading.services.plans import instrument_of
 from trading.services.position_rows import step, stop_unprotected_clock
@@ -42,6 +43,13 @@ TAKEN_BY_THE_EXCHANGE = {
 
 CAUSES = ("unprotected", "stop-unseen", "stop-crossed", "exit-failing", "flat-unexplained", "stop-wrong")
 """Alerts that end with their position."""
+
+FOLDED = (
+    *("status", "quantity", "initial_quantity", "entry_price", "exit_price", "realized_profit", "fees"),
+    *("opened_at", "closed_at", "close_reason", "closing_for", "reduction", "plan", "stop_price", "check_at"),
+    *("protection", "unprotected_since", "unprotected_seconds", "foreign_quantity"),
+)
+"""What executions, and the plan made from them, may change of a position that is a row."""
 
 PRICE_UNIT = Decimal("1e-12")
 MONEY_UNIT = Decimal("1e-8")
@@ -133,9 +141,9 @@ def _write(fresh: Sequence[Fill], adopted: Sequence[Fill], owners: Owners, moved
     insert_rows(PositionEvent, owners.steps)
     for one in moved:
         for fill in one.fresh:
-            fill.position = one.position
+            fill.position_id = one.position.pk
             if fill.order is not None:
-                fill.order.position = one.position
+                fill.order.position_id = one.position.pk
     insert_rows(Fill, fresh)
     if adopted:
         Fill.objects.bulk_update(adopted, ["order", "client_order_id", "position"])
@@ -143,16 +151,20 @@ def _write(fresh: Sequence[Fill], adopted: Sequence[Fill], owners: Owners, moved
 
 def _write_moved(moved: Sequence[_Moved]) -> None:
     opened = [one.position for one in moved if not one.position.is_saved]
-    for position in [one.position for one in moved if one.position.is_saved]:
-        position.save()
+    _change([one.position for one in moved if one.position.is_saved])
     insert_rows(Position, opened, known_by="uuid")
     for one in moved:
         for event in one.steps:
             event.position_id = one.position.pk  # it has its id only now
         if one.stop is not None:
-            one.stop.position = one.position
+            one.stop.position_id = one.position.pk
     insert_rows(PositionEvent, [event for one in moved for event in one.steps])
     insert_rows(Order, [one.stop for one in moved if one.stop is not None], known_by="client_order_id")
+
+
+def _change(positions: Sequence[Position]) -> None:
+    rows = [(position.pk, *(getattr(position, name) for name in FOLDED)) for position in positions]
+    change_rows(Position, FOLDED, rows, same={"updated_at": timezone.now()})
 
 
 def _stops(moved: Sequence[_Moved]) -> list[int]:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from django.conf import settings
-from django.db.models import F, Q, QuerySet
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
 
 from accounts.models import Account, Health, MarginMode, SymbolSetting
 from accounts.services.among import Among
@@ -26,6 +26,8 @@ READ_AGAIN_AFTER = timedelta(hours=24)
 ACCOUNTS_A_TICK = 5
 ACCOUNTS_AT_ONCE = 50
 """For how many a decision waits."""
+
+OPEN_FUTURES = {"market": Market.FUTURES, "status": PositionStatus.OPEN}
 
 SYMBOLS_A_TICK = 10
 """Per account; each costs up to two changes of the share that upkeep has of the rate budget."""
@@ -49,16 +51,24 @@ def prepare_decision(decision_id: int, now: datetime) -> int:
     Only while they are few: for many there is no room in the budget within the decision's seconds.
     """
     undecided = Decision.objects.filter(pk=decision_id, status=DecisionStatus.OPEN, allocations__isnull=True)
-    symbols = list(undecided.filter(signal__isnull=False).values_list("signal__symbol", flat=True))
-    if not symbols:
+    symbol = undecided.values_list("signal__symbol", flat=True).first()
+    if symbol is None:
         return 0
     fit = _trading_futures(
         Account.objects.filter(archived_at__isnull=True, is_enabled=True, health=Health.HEALTHY)
     )
-    lacking = missing(list(fit.only("pk")), symbols, now)
-    if not lacking or len(lacking) > ACCOUNTS_AT_ONCE:
+    lacking = list(_lacking(fit, symbol, now)[: ACCOUNTS_AT_ONCE + 1])
+    if len(lacking) > ACCOUNTS_AT_ONCE:
         return 0
-    return _ensure(list(fit.filter(pk__in=lacking)), lacking, now)
+    return _ensure(lacking, {account.pk: [symbol] for account in lacking}, now)
+
+
+def _lacking(accounts: QuerySet[Account], symbol: str, now: datetime) -> QuerySet[Account]:
+    """Those that `missing` tells for this symbol, found by the database: of a thousand hardly one."""
+    own = {"account": OuterRef("pk"), "symbol": symbol}
+    return accounts.exclude(Exists(SymbolSetting.objects.filter(_as_asked(now), **own))).exclude(
+        Exists(Position.objects.filter(**OPEN_FUTURES, **own))
+    )
 
 
 def _fit(accounts: Iterable[Account]) -> list[Account]:
@@ -94,20 +104,23 @@ def missing(accounts: Sequence[Account], symbols: Collection[str], now: datetime
     One with an open position, ours or a stranger's, is left as it is: its margin would move under it.
     """
     ids = [account.pk for account in accounts]
-    wants_isolated = Q(account__margin_mode=MarginMode.ISOLATED)
-    right = Q(leverage=F("account__leverage"), read_at__gte=now - READ_AGAIN_AFTER) & (
-        Q(wants_isolated, is_isolated=True) | Q(~wants_isolated, is_isolated=False)
-    )
     ready: dict[int, set[str]] = defaultdict(set)
     mine = Q(Among("account_id", ids))
-    read_back = SymbolSetting.objects.filter(right, mine, symbol__in=symbols)
+    read_back = SymbolSetting.objects.filter(_as_asked(now), mine, symbol__in=symbols)
     for account, symbol in read_back.values_list("account_id", "symbol"):
         ready[account].add(symbol)
-    held = Position.objects.filter(mine, market=Market.FUTURES, status=PositionStatus.OPEN)
+    held = Position.objects.filter(mine, **OPEN_FUTURES)
     for account, symbol in held.values_list("account_id", "symbol"):
         ready[account].add(symbol)
     lacking = {pk: [symbol for symbol in symbols if symbol not in ready[pk]] for pk in ids}
     return {pk: left for pk, left in lacking.items() if left}
+
+
+def _as_asked(now: datetime) -> Q:
+    """Of settings: read back as their account asks for them, within a day."""
+    wants_isolated = Q(account__margin_mode=MarginMode.ISOLATED)
+    mode = Q(wants_isolated, is_isolated=True) | Q(~wants_isolated, is_isolated=False)
+    return Q(mode, leverage=F("account__leverage"), read_at__gte=now - READ_AGAIN_AFTER)
 
 
 def _wanted() -> list[str]:

@@ -59,12 +59,15 @@ class Lateness:
 class PriceWatch:
     """Marks become bells; what is due rings each second; staleness is told and published."""
 
-    def __init__(self, membership: Membership, ring: Callable[[Bells], None]) -> None:
-        """`membership` tells who leads; somebody else keeps it.
+    def __init__(
+        self, membership: Membership, ring: Callable[[Bells], None], name: str = heartbeat.WATCHER
+    ) -> None:
+        """`membership` tells who leads; somebody else keeps it. `name` is the one it says it lives under.
 
         `ring` rings at once what a chunk of crossed levels asks for: no exit waits for the next chunk.
         """
         self.membership = membership
+        self._sign_of_life = heartbeat.watcher_key(name)
         self._ring = ring
         self.watcher = Watcher(membership.holds)
         self._board = MarkBoard(valkey())
@@ -81,7 +84,8 @@ class PriceWatch:
     def begin(self, now: datetime) -> None:
         """Load and act on what the marks on the board have crossed already; the rest follows in slices."""
         fresh = [mark for mark in self._board.read().values() if self._is_fresh(mark, now)]
-        self._begin(fresh, now)
+        oldest = max((age_seconds(mark, now) for mark in fresh), default=0.0)
+        self._begin(fresh, now, max(0.0, oldest))
         warm_market_table(Market.FUTURES)
 
     def go_on(self, now: datetime) -> None:
@@ -95,8 +99,8 @@ class PriceWatch:
             self._refreshed_at = monotonic()
         self._act(now)
 
-    def _begin(self, marks: Sequence[MarkPrice], now: datetime) -> None:
-        self.watcher.begin({mark.symbol: mark.mark_price for mark in marks})
+    def _begin(self, marks: Sequence[MarkPrice], now: datetime, late_seconds: float) -> None:
+        self.watcher.begin({mark.symbol: mark.mark_price for mark in marks}, late_seconds=late_seconds)
         self._has_begun = bool(marks)
         self._act(now)
 
@@ -108,16 +112,18 @@ class PriceWatch:
     def on_marks(self, batch: Sequence[MarkPrice], now: datetime, *, is_streamed: bool) -> None:
         """Publish a batch and follow the plans through it; a polled one does not count as a living stream."""
         newest = max((mark.at for mark in batch), default=None)
-        if newest is None or self._lateness.seconds(newest) > settings.LIMITS.stream_max_age_seconds:
+        late_seconds = 0.0 if newest is None else self._lateness.seconds(newest)
+        if newest is None or late_seconds > settings.LIMITS.stream_max_age_seconds:
             log.warning("marks_too_late", marks=len(batch))
             return
         if is_streamed:
             self._marked_at = monotonic()
         # The levels first: nothing that is published or told is waited for by an exit.
         if not self._has_begun and not self.watcher.is_loaded:
-            self._begin(batch, now)
+            self._begin(batch, now, late_seconds)
         else:
-            self.watcher.see({mark.symbol: mark.mark_price for mark in batch})
+            prices = {mark.symbol: mark.mark_price for mark in batch}
+            self.watcher.see(prices, late_seconds=late_seconds)
             self._act(now)
         if self.membership.leads:
             self._publish(batch, is_streamed=is_streamed)
@@ -167,7 +173,7 @@ class PriceWatch:
 
     def _say_alive(self) -> None:
         try:
-            heartbeat.beat(valkey(), heartbeat.WATCHER)
+            heartbeat.beat(valkey(), self._sign_of_life)
         except RedisError as error:
             log.warning("watcher_heartbeat_not_written", error=type(error).__name__)
 

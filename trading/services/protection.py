@@ -6,32 +6,37 @@
 4. The stops of a closed position go when the exchange itself says that it is flat.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 import structlog
 from django.conf import settings
 from django.db import transaction
 
 from alerts.models import Severity
-from alerts.services import clear_alert, raise_alert
-from exchange.port import MarkPrice, OrderReport
+from alerts.services import clear_alerts, raise_alert
+from exchange.port import Market, MarkPrice, OrderReport
 from trading.domain import protection as rule
 from trading.domain.exit_plan import ExitPlan
 from trading.domain.protection import ProtectionView, SeenStop, Step
 from trading.domain.states import CloseReason, OrderPurpose, PositionStatus, Protection
-from trading.models import Order, Position
+from trading.models import Order, Position, PositionEvent
 from trading.services import clearing, closing, pictures, plans, positions, stops
 from trading.services.attempts import failed_attempts
 from trading.services.bells import Bells
-from trading.services.intents import want_closed
-from trading.services.position_rows import lock_many, note, set_protection
+from trading.services.intents import want
+from trading.services.position_changes import PROTECTION, PositionChanges
+from trading.services.position_rows import lock_many, set_protection, step
 from trading.services.stop_rows import StopRows
 
+ZERO = Decimal(0)
 LOOK_AGAIN = timedelta(seconds=1)
 AT_ONCE = 3
 """Refusals within a second; a stop that is refused more often waits for the next look."""
+
+ENDED_BY_A_STOP = ("unprotected", "stop-unseen", "stop-refused")
 
 log = structlog.get_logger(__name__)
 
@@ -41,22 +46,54 @@ def protect(position_ids: Sequence[int], now: datetime) -> Bells:
     found = list(Position.objects.filter(pk__in=position_ids).select_related("account"))
     bells = clearing.clear_stops([one for one in found if one.status == PositionStatus.CLOSED], now)
     ours = [one for one in found if one.status == PositionStatus.OPEN and not one.is_foreign]
+    if not ours:
+        return bells
     bells.add(_plan_unplanned(ours, now))
     rows = StopRows.of_many(ours)
     bells.add(_settle_where_flat(ours, rows, now))
-    looks = pictures.resting_stops_of(one for one in ours if rows[one.pk].needs_look)
+    looks = pictures.resting_stops_of(one for one in ours if _is_read(one, rows[one.pk], now))
     marks = pictures.marks_of(one for one in ours if rows[one.pk].refusal == rule.WOULD_TRIGGER)
+    visits = _Round(looks, marks, now)
     with transaction.atomic():
         locked = lock_many(rows)
         rows_now = StopRows.of_many(locked)
         for position in locked:
             if rows_now[position.pk] != rows[position.pk]:
-                bells.positions.append(
-                    position.pk
-                )  # a stop moved while we looked: what was seen is of before
-            elif position.status == PositionStatus.OPEN and position.plan:
-                bells.add(_Visit(position, rows[position.pk], looks, marks, now).make())
-    return bells
+                # A stop moved while we looked: what was seen is of before.
+                bells.positions.append(position.pk)
+            elif _is_held(position):
+                visits.pay(position, rows[position.pk])
+        visits.write()
+    return bells.add(visits.bells)
+
+
+def see(position_ids: Collection[int], now: datetime) -> Bells:
+    """Write how sure a stream has just made us of stops; nothing is asked of the exchange.
+
+    Rings the positions that need more than their rows can tell.
+    """
+    visits, bells = _Round({}, {}, now), Bells()
+    with transaction.atomic():
+        locked = lock_many(position_ids)
+        rows = StopRows.of_many(locked)
+        for position in locked:
+            if rows[position.pk].is_told and _is_held(position):
+                visits.pay(position, rows[position.pk])
+            else:
+                bells.positions.append(position.pk)
+        visits.write()
+    return bells.add(visits.bells)
+
+
+def _is_held(position: Position) -> bool:
+    """Whether it is open, ours, and has the plan that a stop is made from."""
+    return position.status == PositionStatus.OPEN and not position.is_foreign and bool(position.plan)
+
+
+def _is_read(position: Position, rows: StopRows, now: datetime) -> bool:
+    """Whether the exchange is asked for the position's stops: not while its stream is about to tell."""
+    is_about_to_be_told = position.market == Market.FUTURES and position.account.is_heard(now)
+    return rows.needs_look and not (is_about_to_be_told and rows.is_just_accepted)
 
 
 def _plan_unplanned(ours: Sequence[Position], now: datetime) -> Bells:
@@ -79,6 +116,34 @@ def _settle_where_flat(ours: Sequence[Position], rows: Mapping[int, StopRows], n
     return closing.settle_flat(flat, now) if flat else Bells()
 
 
+class _Round:
+    """Visits to locked positions, with what was read of their stops, and what they leave to be written."""
+
+    def __init__(
+        self, looks: Mapping[int, Sequence[OrderReport]], marks: Mapping[int, MarkPrice], now: datetime
+    ) -> None:
+        self.bells = Bells()
+        self._looks, self._marks, self._now = looks, marks, now
+        self._changes = PositionChanges(PROTECTION)
+        self._gone: list[str] = []
+
+    def pay(self, position: Position, rows: StopRows) -> None:
+        """Visit a position that is held by a plan of ours."""
+        before = self._changes.values_of(position)
+        visit = _Visit(position, rows, self._looks, self._marks, self._now)
+        self.bells.add(visit.make())
+        if visit.steps or self._changes.values_of(position) != before:
+            self._changes.take(position, visit.steps)
+        if position.protection == Protection.VERIFIED:
+            self._gone += [f"{cause}:{position.pk}" for cause in ENDED_BY_A_STOP]
+
+    def write(self) -> None:
+        """Write what changed, and end the alerts whose cause is gone."""
+        self._changes.write()
+        if self._gone:
+            clear_alerts(self._gone, self._now)
+
+
 @dataclass(frozen=True, slots=True)
 class _Visit:
     """One position under lock, with what was known and read of its stops before."""
@@ -88,19 +153,23 @@ class _Visit:
     looks: Mapping[int, Sequence[OrderReport]]
     marks: Mapping[int, MarkPrice]
     now: datetime
+    steps: list[PositionEvent] = field(default_factory=list)
 
     def make(self) -> Bells:
-        """Write how sure we are, then take the next step."""
-        position = self.position
+        """Keep in the row in memory how sure we are, then take the next step."""
         self._mark_seen()
         view = self.view()
-        set_protection(position, rule.standing(view), self.now)
-        if position.protection == Protection.VERIFIED:
-            self._all_is_well()
+        self._keep(set_protection(self.position, rule.standing(view), self.now))
         bells = self._step(view)
         self._look_again(view)
-        position.save()
         return bells
+
+    def _keep(self, event: PositionEvent | None) -> None:
+        if event is not None:
+            self.steps.append(event)
+
+    def _note(self, code: str, **detail: object) -> None:
+        self._keep(step(self.position, code, self.now, **detail))
 
     @property
     def plan(self) -> ExitPlan:
@@ -130,7 +199,24 @@ class _Visit:
             unseen_seconds=self._age(position.acked_at, Protection.ACKED),
             is_spot=stops.is_spot(position),
             is_shared=position.foreign_quantity > 0,
+            is_outgrown=self._is_outgrown,
         )
+
+    @property
+    def _is_outgrown(self) -> bool:
+        """Whether a stop of it that was seen is too small by now, for an execution of the entry came late."""
+        needed, listed = stops.stop_quantity(self.position), self._listed
+        return any(
+            order.quantity is not None
+            and order.quantity < needed
+            and (order.is_seen or order.client_order_id in listed)
+            for order in self.rows.resting
+        )
+
+    @property
+    def _listed(self) -> set[str]:
+        """The client ids that the newest successful look showed."""
+        return {report.client_order_id for report in self.looks.get(self.position.pk, ())}
 
     @property
     def _unprotected_since(self) -> datetime | None:
@@ -146,15 +232,11 @@ class _Visit:
         return (self.now - since).total_seconds()
 
     def _mark_seen(self) -> None:
-        listed = {report.client_order_id for report in self.looks.get(self.position.pk, ())}
+        listed = self._listed
         if newly := [
             order for order in self.rows.resting if order.client_order_id in listed and not order.is_seen
         ]:
             Order.objects.filter(pk__in=[order.pk for order in newly]).update(is_seen=True)
-
-    def _all_is_well(self) -> None:
-        for cause in ("unprotected", "stop-unseen", "stop-refused"):
-            clear_alert(f"{cause}:{self.position.pk}", self.now)
 
     def _look_again(self, view: ProtectionView) -> None:
         """When to come back: never for what rests verified, but at the plan's time limit."""
@@ -165,13 +247,13 @@ class _Visit:
                 position.check_at = self.now + LOOK_AGAIN
             return
         is_settled = rule.standing(view) is Protection.VERIFIED and not self.rows.in_flight
-        is_settled &= rule.next_step(view, settings.LIMITS) is Step.NOTHING
+        is_settled &= rule.next_step(view, settings.LIMITS) is Step.NOTHING and not self._is_unsure(view)
         position.check_at = self.plan.expires_at if is_settled else self.now + LOOK_AGAIN
 
     # ── steps ────────────────────────────────────────────────────────────────
 
     def _step(self, view: ProtectionView) -> Bells:
-        if self.rows.is_firing or self.position.closing_for:
+        if self.rows.is_firing or self.position.closing_for or self._is_unsure(view):
             return Bells()
         if self.rows.refused_at_trigger:
             return self._close_failed("its stop fired and was refused")
@@ -190,6 +272,11 @@ class _Visit:
             Step.CLOSE_AT_MARKET: self._close_unprotected,
         }
         return actions[step](view) if step in actions else Bells()
+
+    def _is_unsure(self, view: ProtectionView) -> bool:
+        """Whether a stop was accepted beside one that protects, and nobody has seen yet that it rests."""
+        is_unseen = self.rows.needs_look and self.position.pk not in self.looks
+        return is_unseen and rule.standing(view) is Protection.VERIFIED
 
     def _after_refusal(self, view: ProtectionView) -> Step | None:
         """The step the exchange's refusal asks for; None where the ordinary one is right."""
@@ -228,20 +315,31 @@ class _Visit:
         self._alarm_unseen(_view)
         return _sent(stops.order_second_stop(self.position, self.now))
 
-    def _move_working(self, _view: ProtectionView) -> Bells:
+    def _move_working(self, view: ProtectionView) -> Bells:
         """Place the stop at the plan's present price; on spot the old one first has to free its coins."""
         if self.position.is_closing and not failed_attempts(self.position):
             return Bells()  # the leg is sold first, so that the stop is for what is left
         if stops.is_spot(self.position):
             return Bells(cancel=[order.pk for order in self.rows.resting])
-        if self.rows.refused_since(self.now - LOOK_AGAIN) >= AT_ONCE:
+        if self.rows.refused_since(self.now - LOOK_AGAIN) >= AT_ONCE or self._awaits_listing(view):
             return Bells()
         return _sent(stops.order_working_stop(self.position, self.now))
+
+    def _awaits_listing(self, view: ProtectionView) -> bool:
+        """Whether the very stop was just accepted and no list has it yet; each look would place one more."""
+        lately = self.now - timedelta(seconds=settings.LIMITS.second_stop_seconds)
+        return any(
+            order.trigger_price == view.plan.stop_price
+            and (order.quantity or ZERO) >= view.open_quantity
+            and order.created_at > lately
+            and not (order.is_seen or order.client_order_id in self._listed)
+            for order in self.rows.resting
+        )
 
     def _cancel_leftovers(self, view: ProtectionView) -> Bells:
         names = [stop.client_order_id for stop in rule.leftovers(view)]
         leftovers = Order.objects.filter(client_order_id__in=names, account_id=self.position.account_id)
-        note(self.position, "LEFTOVER_STOP", self.now, orders=names)
+        self._note("LEFTOVER_STOP", orders=names)
         return Bells(cancel=list(leftovers.values_list("pk", flat=True)), positions=[self.position.pk])
 
     def _cancel_previous(self, view: ProtectionView) -> Bells:
@@ -254,20 +352,20 @@ class _Visit:
         Order.objects.filter(client_order_id__in=names, account_id=self.position.account_id).update(
             position=self.position, is_seen=True
         )
-        note(self.position, "STOP_ADOPTED", self.now, orders=names)
+        self._note("STOP_ADOPTED", orders=names)
         return Bells()
 
     def _close_failed(self, why: str) -> Bells:
         """The incident "closed at failed stop"."""
         self._alert("stop-failed", Severity.CRITICAL, "STOP_FAILED", f"closed at failed stop: {why}")
-        note(self.position, "STOP_FAILED", self.now, why=why)
-        want_closed(self.position, CloseReason.STOP_FAILED, self.now)
+        self._note("STOP_FAILED", why=why)
+        self._keep(want(self.position, CloseReason.STOP_FAILED, self.now))
         return Bells(positions=[self.position.pk])
 
     def _close_unprotected(self, view: ProtectionView) -> Bells:
         how = "no stop was accepted" if not view.unseen_seconds else "a successful list has none of its stops"
         self._alert("unprotected", Severity.CRITICAL, "UNPROTECTED", f"closed at market: {how}")
-        want_closed(self.position, CloseReason.UNPROTECTED, self.now)
+        self._keep(want(self.position, CloseReason.UNPROTECTED, self.now))
         return Bells(positions=[self.position.pk])
 
     def _alarm_unseen(self, view: ProtectionView) -> Bells:

@@ -9,9 +9,11 @@ from datetime import datetime
 from decimal import Decimal
 
 from django.conf import settings
-from django.db.models import F
+from django.db.models import F, FilteredRelation, Q, Sum
 
 from accounts.models import Account
+from accounts.services.entrants import Trader
+from exchange.port import Market
 from trading.domain.autohalt import STOP_OUTS
 from trading.domain.percent import ZERO
 from trading.domain.protections import ClosedTrade, Past, Protection, Scope, Veto
@@ -23,7 +25,7 @@ NET_PROFIT = F("realized_profit") - F("fees") + F("funding")
 NOTIONAL = F("initial_quantity") * F("entry_price")
 
 
-def vetoes(accounts: Sequence[Account], symbol: str, now: datetime) -> dict[int, str]:
+def vetoes(accounts: Sequence[Trader], symbol: str, now: datetime) -> dict[int, str]:
     """What holds each account back from this symbol, by its id; absent where nothing does."""
     rules: Sequence[Protection] = settings.PROTECTIONS
     if not rules:
@@ -63,17 +65,25 @@ def _pasts(since: datetime) -> dict[Key, Past]:
     equity: dict[Key, Decimal] = defaultdict(Decimal)
     groups: dict[int, int | None] = {}
     ours = Account.objects.filter(archived_at=None, mode=settings.MODE).order_by()
-    for pk, group, wallet, unrealized in ours.values_list(
-        "pk", "group_id", "wallet_balance", "unrealized_profit"
-    ):
+    coins = FilteredRelation(
+        "positions", condition=Q(positions__market=Market.SPOT, positions__status=PositionStatus.OPEN)
+    )
+    paid = Sum(F("coins__quantity") * F("coins__entry_price"))
+    columns = ("pk", "group_id", "wallet_balance", "unrealized_profit", "spot_wallet", "paid")
+    for pk, group, *money in ours.annotate(coins=coins).annotate(paid=paid).values_list(*columns):
         groups[pk] = group
         for key in _keys(pk, group):
-            equity[key] += (wallet or ZERO) + (unrealized or ZERO)
+            equity[key] += _equity(*(one or ZERO for one in money))
     for trade in _closed(since):
         if trade.account in groups:
             for key in _keys(trade.account, groups[trade.account]):
                 trades[key].append(trade)
     return {key: Past(trades.get(key, ()), money) for key, money in equity.items()}
+
+
+def _equity(wallet: Decimal, unrealized: Decimal, spot_wallet: Decimal, paid_for_coins: Decimal) -> Decimal:
+    """The futures money; without any the spot money and what its coins cost: idle money widens no fall."""
+    return wallet + unrealized if wallet > ZERO else spot_wallet + paid_for_coins
 
 
 def _keys(account_id: int, group_id: int | None) -> set[Key]:

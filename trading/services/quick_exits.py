@@ -8,13 +8,14 @@ further attempt.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
 
 import structlog
 from django.db import transaction
 
+from accounts.services.fixed_queries import AmongGiven, FixedQuery
 from exchange.port import Market
 from trading.domain.states import OPEN, CloseReason, OrderPurpose
 from trading.models import Order, Position
@@ -29,29 +30,38 @@ from trading.services.position_rows import lock_many
 
 log = structlog.get_logger(__name__)
 
+SET = 100
+"""Positions wanted closed in one transaction."""
 
-CHUNK = 100
+_EXITS = FixedQuery(
+    lambda: (
+        Order.objects.filter(AmongGiven("position", "ids"), purpose=OrderPurpose.EXIT)
+        .only("position", "status", "fills_complete", "filled_quantity")
+        .order_by()
+    )
+)
 
 
-def close_many(position_ids: Sequence[int], reason: CloseReason, now: datetime) -> Bells:
-    """Want many positions closed, whole, and order what can be ordered at once; rings all of them.
+def close_in_sets(position_ids: Sequence[int], reason: CloseReason, now: datetime) -> Iterator[Bells]:
+    """Want many positions closed, whole, and order what can be ordered at once; yields each set's bells.
 
-    Nothing but rows: a web process that holds no keys may ask for it.
+    Whoever rings a set at once lets its exits leave while the next is written. Nothing but rows: a web
+    process that holds no keys may ask for it.
     """
-    bells = Bells()
-    for start in range(0, len(position_ids), CHUNK):
-        asked = position_ids[start : start + CHUNK]
-        with transaction.atomic():
-            changes = PositionChanges()
-            for position in lock_many(asked):
-                event = want(position, reason, now)
-                changes.take(position, None if event is None else [event])
-            ordered = order_at_once(changes.positions, now)
-            changes.write()
-        changed = {position.pk for position in changes.positions}
-        ordered.positions += [pk for pk in asked if pk not in changed]
-        bells.exits += ordered.exits
-        bells.positions += ordered.positions
+    for start in range(0, len(position_ids), SET):
+        yield _close(position_ids[start : start + SET], reason, now)
+
+
+def _close(position_ids: Sequence[int], reason: CloseReason, now: datetime) -> Bells:
+    with transaction.atomic():
+        changes = PositionChanges()
+        for position in lock_many(position_ids):
+            event = want(position, reason, now)
+            changes.take(position, None if event is None else [event])
+        bells = order_at_once(changes.positions, now)
+        changes.write()
+    changed = {position.pk for position in changes.positions}
+    bells.positions += [pk for pk in position_ids if pk not in changed]
     return bells
 
 
@@ -91,8 +101,7 @@ def _is_told_by_its_stream(position: Position, now: datetime) -> bool:
 def _earlier_exits(positions: Iterable[Position]) -> dict[int, list[Order]]:
     """The exits that each position had, as far as it matters how they ended."""
     found: dict[int, list[Order]] = defaultdict(list)
-    exits = Order.objects.filter(position__in=[one.pk for one in positions], purpose=OrderPurpose.EXIT)
-    for order in exits.only("position", "status", "fills_complete", "filled_quantity"):
+    for order in _EXITS.ask(ids=[one.pk for one in positions]):
         assert order.position_id is not None  # noqa: S101 -- asked for by position
         found[order.position_id].append(order)
     return found

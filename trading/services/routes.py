@@ -5,15 +5,19 @@ on the house account, on the market its rule chooses. An account is asked throug
 dual executor's by the order of its rule; one that is switched off is never asked.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from functools import cache
+from typing import NamedTuple
 
 from django.conf import settings
 from django.db.models import QuerySet
 
 from accounts.models import Account, AccountSource, Executor
+from accounts.services.among import Among
+from accounts.services.entrants import Trader
 from exchange.port import Market
 from trading.domain import dual, instrument
 from trading.domain.fallback import PRIMARY, SECONDARY
@@ -34,8 +38,7 @@ class Step:
     skipped: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Way:
+class Way(NamedTuple):
     """A market an account may be asked on, and the name of the executor that does it."""
 
     market: Market
@@ -78,9 +81,22 @@ def note_taken(decision: Decision, step: Step) -> None:
         Decision.objects.filter(pk=decision.pk).update(route_step=step.number)
 
 
-def ways(decision: Decision, account: Account, executors: Iterable[Executor]) -> list[Way]:
-    """The ways to ask an account, the first before the second; `executors` are its enabled ones by rank."""
-    own = [Way(Market(one.market), PRIMARY if one.rank == 1 else SECONDARY) for one in executors]
+def own_ways(account_ids: Sequence[int]) -> dict[int, list[Way]]:
+    """The ways of each account to its markets, by its enabled executors, the first before the second."""
+    found: dict[int, list[Way]] = {account_id: [] for account_id in account_ids}
+    enabled = Executor.objects.filter(Among("account_id", account_ids), is_enabled=True).order_by("rank")
+    for account_id, market, rank in enabled.values_list("account_id", "market", "rank"):
+        found[account_id].append(_way(market, rank))
+    return found
+
+
+@cache
+def _way(market: str, rank: int) -> Way:
+    return Way(Market(market), PRIMARY if rank == 1 else SECONDARY)
+
+
+def ways(decision: Decision, account: Trader, own: Sequence[Way]) -> Sequence[Way]:
+    """The ways to ask an account in this decision, the first before the second, given its own."""
     if not _is_dual(decision, account):
         return own
     fitting = possible_markets(decision.signal, decision.mark_price) if decision.signal else ()
@@ -89,7 +105,7 @@ def ways(decision: Decision, account: Account, executors: Iterable[Executor]) ->
     return [Way(market, name) for market, name in zip(chosen, (PRIMARY, SECONDARY), strict=False)]
 
 
-def _is_dual(decision: Decision, account: Account) -> bool:
+def _is_dual(decision: Decision, account: Trader) -> bool:
     """Whether the dual executor's rule chooses: on the house account, which only its own step covers."""
     return decision.route_policy == CASCADE and account.name == settings.HOUSE_ACCOUNT
 
@@ -127,8 +143,8 @@ def _house(number: int, decision: Decision) -> Step:
     house = active_accounts().filter(name=settings.HOUSE_ACCOUNT).first() if settings.HOUSE_ACCOUNT else None
     if house is None:
         return Step(number, "house", [], skipped=SkipCode.HOUSE_ACCOUNT_UNSET)
-    enabled = house.executors.filter(is_enabled=True).order_by("rank")
-    return Step(number, "house", [house.pk], "" if ways(decision, house, enabled) else SkipCode.NO_MARKET)
+    possible = ways(decision, house, own_ways([house.pk])[house.pk])
+    return Step(number, "house", [house.pk], "" if possible else SkipCode.NO_MARKET)
 
 
 def possible_markets(signal: Signal, mark_price: Decimal | None) -> tuple[instrument.Market, ...]:

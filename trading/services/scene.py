@@ -4,7 +4,7 @@ The market is read before any transaction; the rows are loaded inside one, in a 
 not grow with the accounts.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -12,24 +12,26 @@ from typing import NamedTuple
 
 from django.conf import settings
 
-from accounts.models import Account, Executor, Health, SymbolSetting
+from accounts.models import Health, SymbolSetting
 from accounts.services import breakers
 from accounts.services.among import Among
+from accounts.services.entrants import Trader
 from accounts.services.limits import desk_limits, effective_limits_of
 from exchange.clock import TOO_FAR_MS
 from exchange.errors import ReadFailed
 from exchange.port import Market
 from trading.domain.exit_plan import Distances, PlanTerms, distances
 from trading.domain.gate import MarketState, SignalTerms
-from trading.domain.instrument import Instrument
+from trading.domain.instrument import Instrument, ceil_to, floor_to, round_stop
 from trading.domain.limits import Limits
-from trading.domain.percent import ZERO
+from trading.domain.percent import ZERO, price_at
 from trading.domain.sizing import Kelly, desk_ceiling
 from trading.domain.states import OPEN, OrderPurpose, PositionStatus
 from trading.models import Decision, Order, Position, Signal
-from trading.services import halts, history, hours, market, protections
+from trading.services import halts, history, hours, market, protections, routes
 from trading.services.exposure import Exposure, exposures
 from trading.services.market import MarketFigures
+from trading.services.routes import Way
 from trading.services.terms import plan_terms
 
 
@@ -58,6 +60,14 @@ class ReadBack(NamedTuple):
     is_isolated: bool
 
 
+class AtCap(NamedTuple):
+    """An entry at the decision's cap on one market: the worst price it pays, and its stop and plan there."""
+
+    cap_price: Decimal
+    stop_price: Decimal
+    distances: Distances
+
+
 @dataclass(slots=True)
 class Scene:
     """The market and the accounts of one decision at one moment; what is alike for all is worked out once."""
@@ -65,8 +75,8 @@ class Scene:
     decision: Decision
     now: datetime
     market: MarketScene
-    accounts: Sequence[Account]
-    executors: Mapping[int, Sequence[Executor]]
+    accounts: Sequence[Trader]
+    own_ways: Mapping[int, Sequence[Way]]
     limits: Mapping[int, Limits]
     contradicting: frozenset[int]
     settings_read: Mapping[int, ReadBack]
@@ -81,23 +91,37 @@ class Scene:
     is_long: bool
     signal_terms: SignalTerms
     market_state: MarketState
-    _distances: dict[tuple[Market, Decimal, int], Distances] = field(default_factory=dict)
+    _at_cap: dict[tuple[Market, Decimal, int], AtCap] = field(default_factory=dict)
 
-    def halted_by(self, account: Account) -> str:
+    def ways(self, account: Trader) -> Sequence[Way]:
+        """The ways to ask an account, the first before the second."""
+        return routes.ways(self.decision, account, self.own_ways[account.pk])
+
+    def is_long_only(self, account: Trader) -> bool:
+        """Whether no executor of the account can be short."""
+        return all(way.market == Market.SPOT for way in self.own_ways[account.pk])
+
+    def halted_by(self, account: Trader) -> str:
         """Names the first halt or protection that reaches the account and symbol; empty when none does."""
-        symbols = [instrument.symbol for instrument in self.market.instruments.values()]
-        reached = (
-            halt for halt in self.halts.halts if any(halts.covers(halt, account, one) for one in symbols)
-        )
-        return next((str(halt) for halt in reached), self.vetoes.get(account.pk, ""))
+        for halt in self.halts.halts:
+            if any(halts.covers(halt, account, one.symbol) for one in self.market.instruments.values()):
+                return str(halt)
+        return self.vetoes.get(account.pk, "")
 
-    def distances_at_cap(self, on: Market, leverage: Decimal, limits: Limits) -> Distances:
-        """Stop and targets of the plan at the entry cap; equal accounts share one computation."""
+    def at_cap(self, instrument: Instrument, on: Market, leverage: Decimal, limits: Limits) -> AtCap:
+        """The entry at the cap as the plan would place it; equal accounts share one computation."""
         key = (on, leverage, id(limits))
-        if key not in self._distances:
-            terms = self._terms(on, leverage, limits)
-            self._distances[key] = distances(terms, self.decision.cap_price or ZERO)
-        return self._distances[key]
+        if key not in self._at_cap:
+            self._at_cap[key] = self._entry_at_cap(instrument, self._terms(on, leverage, limits))
+        return self._at_cap[key]
+
+    def _entry_at_cap(self, instrument: Instrument, terms: PlanTerms) -> AtCap:
+        # On this market's ticks, and never worse than the decision's: no account pays more than another.
+        decided, tick, is_long = self.decision.cap_price or ZERO, instrument.tick, self.is_long
+        cap_price = floor_to(decided, tick) if is_long else ceil_to(decided, tick)
+        found = distances(terms, decided)
+        stop_price = price_at(is_long=is_long, entry_price=cap_price, move=-found.stop)
+        return AtCap(cap_price, round_stop(stop_price, tick, is_long=is_long), found)
 
     def _terms(self, on: Market, leverage: Decimal, limits: Limits) -> PlanTerms:
         return plan_terms(
@@ -138,10 +162,11 @@ def listed_instruments(symbol: str) -> dict[Market, Instrument]:
     return found
 
 
-def load_scene(decision: Decision, seen: MarketScene, accounts: Sequence[Account], now: datetime) -> Scene:
+def load_scene(decision: Decision, seen: MarketScene, accounts: Sequence[Trader], now: datetime) -> Scene:
     """Load the accounts' rows; call it inside the transaction that writes what follows from them."""
+    ids = [account.pk for account in accounts]
     effective = effective_limits_of(accounts)
-    contradicting = frozenset(account.pk for account in accounts) - frozenset(effective)
+    contradicting = frozenset(ids) - effective.keys()
     desk = desk_limits()
     limits: dict[int, Limits] = dict.fromkeys(contradicting, desk)
     limits |= {pk: found.limits for pk, found in effective.items()}
@@ -151,12 +176,12 @@ def load_scene(decision: Decision, seen: MarketScene, accounts: Sequence[Account
         now=now,
         market=seen,
         accounts=accounts,
-        executors=_executors(accounts),
+        own_ways=routes.own_ways(ids),
         limits=limits,
         contradicting=contradicting,
-        settings_read=_settings_read(accounts, symbol),
+        settings_read=_settings_read(ids, symbol),
         exposures=exposures(accounts, limits, seen.mark_prices, now),
-        broken=breakers.open_accounts(accounts, symbol, now),
+        broken=breakers.open_accounts(ids, symbol, now),
         halts=halts.standing(now),
         vetoes=protections.vetoes(accounts, symbol, now),
         last_acted_at=last_acted_at,
@@ -200,19 +225,25 @@ def _market_state(figures: MarketFigures, now: datetime) -> MarketState:
     )
 
 
-def unhealthy_reasons(scene: Scene, account: Account) -> tuple[str, ...]:
+def unhealthy_reasons(scene: Scene, account: Trader) -> Iterator[str]:
     """Every reason the account may open nothing, whatever the market says."""
-    reasons = {
-        "archived": account.archived_at is not None,
-        "paused": not account.is_enabled,
-        f"mode {account.mode}": account.mode != settings.MODE,
-        f"health {account.health} {account.health_code}".strip(): account.health != Health.HEALTHY,
-        "multi-assets margin": account.is_multi_assets,
-        f"clock {account.clock_offset_ms} ms away": abs(account.clock_offset_ms) > TOO_FAR_MS,
-        "limits contradict": account.pk in scene.contradicting,
-        "circuit open": account.pk in scene.broken,
-    }
-    return tuple(reason for reason, holds in reasons.items() if holds)
+    pk = account.pk
+    if account.archived_at is not None:
+        yield "archived"
+    if not account.is_enabled:
+        yield "paused"
+    if account.mode != settings.MODE:
+        yield f"mode {account.mode}"
+    if account.health != Health.HEALTHY:
+        yield f"health {account.health} {account.health_code}".strip()
+    if account.is_multi_assets:
+        yield "multi-assets margin"
+    if abs(account.clock_offset_ms) > TOO_FAR_MS:
+        yield f"clock {account.clock_offset_ms} ms away"
+    if pk in scene.contradicting:
+        yield "limits contradict"
+    if pk in scene.broken:
+        yield "circuit open"
 
 
 # ── reading ──────────────────────────────────────────────────────────────────
@@ -240,16 +271,8 @@ def _correlations(symbol: str, perpetuals: Mapping[str, str], now: datetime) -> 
 # ── rows ─────────────────────────────────────────────────────────────────────
 
 
-def _executors(accounts: Sequence[Account]) -> dict[int, list[Executor]]:
-    found: dict[int, list[Executor]] = {account.pk: [] for account in accounts}
-    chosen = Executor.objects.filter(Among("account_id", found), is_enabled=True)
-    for executor in chosen.order_by("rank"):
-        found[executor.account_id].append(executor)
-    return found
-
-
-def _settings_read(accounts: Sequence[Account], symbol: str) -> dict[int, ReadBack]:
-    rows = SymbolSetting.objects.filter(Among("account_id", [one.pk for one in accounts]), symbol=symbol)
+def _settings_read(account_ids: Sequence[int], symbol: str) -> dict[int, ReadBack]:
+    rows = SymbolSetting.objects.filter(Among("account_id", account_ids), symbol=symbol)
     told = rows.order_by().values_list("account_id", "leverage", "is_isolated")
     return {account_id: ReadBack(leverage, is_isolated) for account_id, leverage, is_isolated in told}
 

@@ -79,7 +79,8 @@ def request(signal: Signal, now: datetime, *, is_staged: bool | None = None) -> 
         raise _cancelled()
     if is_staged and settings.ROUTE_POLICY == routes.CASCADE:
         raise RequestRefused("STAGED_CASCADE", "a cascade goes by steps of its own and is not staged")
-    figures = market.figures([signal.symbol], now)[signal.symbol]
+    # The book is read beside the rest: the gate, a moment later, finds it.
+    figures = market.figures([signal.symbol], now, with_depth=True)[signal.symbol]
     limits = desk_limits()
     assessed = _quality(signal, figures, history.records(limits.history_days, now), limits)
     shown = [_shown(signal, assessed, selection.Verdict.CHOSEN)]

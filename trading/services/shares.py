@@ -9,7 +9,7 @@ from decimal import Decimal
 from django.db import transaction
 from django.utils import timezone
 
-from accounts.services.among import Among
+from accounts.services.fixed_queries import AmongGiven, FixedQuery
 from trading.domain import fallback
 from trading.domain.states import (
     OPEN,
@@ -55,6 +55,37 @@ class Entry:
 
 COLUMNS = tuple(Entry.__dataclass_fields__)
 
+_SHARES = FixedQuery(
+    lambda: (
+        Allocation.objects.select_for_update()
+        .filter(AmongGiven("pk", "ids"))
+        .order_by("pk")
+        .values_list("pk", "decision_id", "quantity", "outcome", "code", "attempts", "filled_quantity")
+    )
+)
+_ENTRIES = FixedQuery(
+    lambda: (
+        Order.objects.filter(AmongGiven("allocation_id", "ids"), purpose=OrderPurpose.ENTRY)
+        .order_by("attempt")
+        .values_list("allocation_id", *COLUMNS)
+    )
+)
+_DECIDED = FixedQuery(
+    lambda: (
+        Decision.objects.filter(AmongGiven("pk", "ids"))
+        .order_by()
+        .values_list("pk", "mark_price", "signal__side")
+    )
+)
+_UNDECIDED = FixedQuery(
+    lambda: (
+        Allocation.objects.filter(AmongGiven("decision_id", "ids"), outcome__in=sorted(UNDECIDED))
+        .order_by()
+        .values_list("decision_id")
+        .distinct()
+    )
+)
+
 
 def settle_shares(allocation_ids: Iterable[int], now: datetime) -> None:
     """Write the outcome that each share's orders amount to; a later fill corrects an earlier end.
@@ -66,12 +97,7 @@ def settle_shares(allocation_ids: Iterable[int], now: datetime) -> None:
     if not wanted:
         return
     with transaction.atomic(savepoint=False):
-        held = Allocation.objects.select_for_update().filter(Among("pk", wanted)).order_by("pk")
-        shares = list(
-            held.values_list(
-                "pk", "decision_id", "quantity", "outcome", "code", "attempts", "filled_quantity"
-            )
-        )
+        shares = _SHARES.ask(ids=wanted)
         entries = _entries_of([share[0] for share in shares])
         decisions = _decisions_of({share[1] for share in shares})
         awaiting = _awaiting_offer(entries, now)
@@ -114,8 +140,7 @@ def settled_decisions(decision_ids: Iterable[int]) -> list[int]:
     wanted = set(decision_ids)
     if not wanted:
         return []
-    undecided = Allocation.objects.filter(decision__in=wanted, outcome__in=UNDECIDED)
-    return sorted(wanted - set(undecided.order_by().values_list("decision_id", flat=True).distinct()))
+    return sorted(wanted - {pk for (pk,) in _UNDECIDED.ask(ids=wanted)})
 
 
 def outcome_of(entries: Sequence[Entry], quantity: Decimal | None) -> tuple[AllocationOutcome, str]:
@@ -139,16 +164,14 @@ def filled_of(entries: Sequence[Entry]) -> Decimal:
 
 def _entries_of(allocation_ids: Sequence[int]) -> dict[int, list[Entry]]:
     found: dict[int, list[Entry]] = defaultdict(list)
-    orders = Order.objects.filter(Among("allocation_id", allocation_ids), purpose=OrderPurpose.ENTRY)
-    for allocation_id, *told in orders.order_by("attempt").values_list("allocation_id", *COLUMNS):
+    for allocation_id, *told in _ENTRIES.ask(ids=allocation_ids):
         found[allocation_id].append(Entry(*told))
     return found
 
 
 def _decisions_of(decision_ids: Iterable[int]) -> dict[int, tuple[Decimal | None, str | None]]:
     """Mark and side of decisions, by id."""
-    told = Decision.objects.filter(pk__in=set(decision_ids)).order_by()
-    return {pk: (mark, side) for pk, mark, side in told.values_list("pk", "mark_price", "signal__side")}
+    return {pk: (mark, side) for pk, mark, side in _DECIDED.ask(ids=set(decision_ids))}
 
 
 def _awaiting_offer(entries: Mapping[int, Sequence[Entry]], now: datetime) -> set[int]:

@@ -163,7 +163,7 @@ def _checked(draft: SignalDraft, now: datetime) -> Signal:
 
 
 def _check_name(code: str, name: str, longest: int) -> None:
-    is_fine = 0 < len(name) <= longest and name.isprintable()
+    is_fine = bool(name.strip()) and len(name) <= longest and name.isprintable()
     _refuse_unless(is_fine, code, f"{code.lower()} has 1 to {longest} printable signs")
 
 

@@ -6,19 +6,21 @@ from datetime import datetime
 from decimal import Decimal
 
 from django.conf import settings
-from django.db.models import Count, F, Min, Q, Sum, Value
+from django.db.models import Count, F, Min, Q, QuerySet, Sum, Value
 from django.db.models.functions import Coalesce
+from redis import Redis
 from redis.exceptions import RedisError
 
-from accounts.models import Account, Health
+from accounts.models import Account, Breaker, Health
 from accounts.services.limits import desk_limits
 from alerts.models import Alert
 from exchange import heartbeat
 from trading.domain import percent
 from trading.domain.limits import Limits
 from trading.domain.states import OPEN, OrderStatus, PositionStatus, Protection
-from trading.models import Halt, Order, Position, SignalSource
+from trading.models import Halt, Income, Order, Position, SignalSource
 from trading.models.operations import HaltScope
+from trading.services.money_flow import READ_ASSET, TRANSFERS
 from trading.services.valkey import valkey
 
 SILENT_SECONDS = 60.0
@@ -56,6 +58,7 @@ class AccountSummary:
     day_change_equity_pct: Decimal | None
     oldest_picture_at: datetime | None
     oldest_balance_at: datetime | None
+    oldest_audit_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +104,6 @@ class DeskStatus:
 def read_status(now: datetime) -> DeskStatus:
     """Read the desk's state: a fixed number of queries, none per account."""
     pulses, broker_answers = _pulses()
-    alerts, circuits = _alerts()
     positions, unprotected_since = _positions()
     return DeskStatus(
         mode=settings.MODE,
@@ -117,9 +119,9 @@ def read_status(now: datetime) -> DeskStatus:
             None if unprotected_since is None else max(0.0, (now - unprotected_since).total_seconds())
         ),
         orders=_orders(),
-        alerts=alerts,
+        alerts=_alerts(),
         sources=list(SignalSource.objects.filter(is_active=True)),
-        circuits_open=circuits,
+        circuits_open=Breaker.objects.filter(open_until__gt=now).count(),
     )
 
 
@@ -131,28 +133,25 @@ def _limits_set() -> dict[str, str]:
 
 def _pulses() -> tuple[dict[str, Pulse], bool]:
     try:
-        ages = _ages()
+        return _named(_ages(valkey())), True
     except RedisError:
-        return _named({}), False
-    return _named(ages), True
+        silent = ("marks", heartbeat.WATCHER, "beat", *(f"worker {queue}" for queue in settings.QUEUES))
+        return _named(dict.fromkeys(silent)), False
 
 
-def _ages() -> dict[str, float | None]:
-    redis = valkey()
+def _ages(redis: Redis) -> dict[str, float | None]:
     workers = heartbeat.worker_ages_seconds(redis)
     return {
         "marks": heartbeat.age_seconds(redis, heartbeat.MARKS),
-        "watcher": heartbeat.age_seconds(redis, heartbeat.WATCHER),
+        **heartbeat.watcher_ages_seconds(redis),
         "beat": heartbeat.age_seconds(redis, heartbeat.BEAT),
         **{f"worker {queue}": workers.get(queue) for queue in settings.QUEUES},
     }
 
 
 def _named(ages: Mapping[str, float | None]) -> dict[str, Pulse]:
-    marks_limit = float(settings.LIMITS.stream_max_age_seconds)
-    names = ["marks", "watcher", "beat", *(f"worker {queue}" for queue in settings.QUEUES)]
-    limits = {"marks": marks_limit}
-    return {name: Pulse(name, ages.get(name), limits.get(name, SILENT_SECONDS)) for name in names}
+    limits = {"marks": float(settings.LIMITS.stream_max_age_seconds)}
+    return {name: Pulse(name, age, limits.get(name, SILENT_SECONDS)) for name, age in ages.items()}
 
 
 def _accounts() -> AccountSummary:
@@ -160,7 +159,8 @@ def _accounts() -> AccountSummary:
     equity = F("wallet_balance") + Coalesce(F("unrealized_profit"), zero)
     compared = Q(day_baseline_equity__isnull=False, wallet_balance__isnull=False)
     healthy = Q(health=Health.HEALTHY)
-    found = Account.objects.filter(archived_at__isnull=True, mode=settings.MODE).aggregate(
+    ours = Account.objects.filter(archived_at__isnull=True, mode=settings.MODE)
+    found = ours.aggregate(
         total=Count("pk"),
         active=Count("pk", filter=healthy & Q(is_enabled=True)),
         paused=Count("pk", filter=Q(is_enabled=False)),
@@ -168,23 +168,37 @@ def _accounts() -> AccountSummary:
         unverified=Count("pk", filter=Q(health=Health.UNVERIFIED)),
         oldest_picture_at=Min("fresh_at"),
         oldest_balance_at=Min("balances_at"),
+        # One that never was audited waits since it was added; one whose key is dead is not asked.
+        oldest_audit_at=Min(Coalesce("audited_at", "created_at"), filter=~Q(health=Health.CREDENTIAL_ERROR)),
         equity=Sum(equity),
         compared_equity=Sum(equity, filter=compared),
         baseline=Sum("day_baseline_equity", filter=compared),
         unrealized=Sum("unrealized_profit"),
     )
-    change, change_pct = _day_change(found.pop("compared_equity"), found.pop("baseline"))
+    moved = _transferred_today(ours.filter(compared))
+    change, change_pct = _day_change(found.pop("compared_equity"), found.pop("baseline"), moved)
     unrealized = found.pop("unrealized")
     return AccountSummary(
         **found, unrealized_profit=unrealized, day_change=change, day_change_equity_pct=change_pct
     )
 
 
-def _day_change(equity: Decimal | None, baseline: Decimal | None) -> tuple[Decimal | None, Decimal | None]:
+def _transferred_today(accounts: QuerySet[Account]) -> Decimal:
+    """What was paid in and out since each account's day began: no profit, and no loss."""
+    moves = Income.objects.filter(
+        account__in=accounts, kind__in=TRANSFERS, asset=READ_ASSET, at__gt=F("account__day_started_at")
+    )
+    return moves.aggregate(n=Sum("quantity"))["n"] or NOTHING
+
+
+def _day_change(
+    equity: Decimal | None, baseline: Decimal | None, transferred: Decimal
+) -> tuple[Decimal | None, Decimal | None]:
     if equity is None or baseline is None:
         return None, None
-    ratio = percent.equity_ratio(equity - baseline, baseline)
-    return equity - baseline, None if ratio is None else percent.to_percent(ratio)
+    made = equity - baseline - transferred
+    ratio = percent.equity_ratio(made, baseline)
+    return made, None if ratio is None else percent.to_percent(ratio)
 
 
 def _positions() -> tuple[dict[str, int], datetime | None]:
@@ -206,9 +220,7 @@ def _orders() -> dict[str, int]:
     return working.aggregate(open=Count("pk"), unknown=Count("pk", filter=Q(status=OrderStatus.UNKNOWN)))
 
 
-def _alerts() -> tuple[dict[str, int], int]:
-    """Standing alerts by severity, and how many of them are circuits that opened."""
+def _alerts() -> dict[str, int]:
+    """Standing alerts by severity."""
     standing = Alert.objects.filter(cleared_at__isnull=True).order_by()
-    circuit = Q(code="BREAKER_OPEN")
-    rows = list(standing.values_list("severity").annotate(n=Count("pk"), c=Count("pk", filter=circuit)))
-    return {severity: n for severity, n, _ in rows}, sum(circuits for _, _, circuits in rows)
+    return dict(standing.values_list("severity").annotate(n=Count("pk")))

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+
+from django.utils import timezone
 
 from exchange.port import Market, OrderReport, OrderSide
 from trading.domain.protection import (
@@ -19,6 +21,9 @@ from trading.services.stops import STOPS
 
 TRIGGERS_NOW_TEXT = "trigger immediately"
 """Spot has no code of its own for a stop the price is through already: -2010 and these words."""
+
+STREAMS_TELL_WITHIN = timedelta(seconds=1)
+"""Later than this nothing is waited for: a list is read."""
 
 RESTING = frozenset({OrderStatus.ACKNOWLEDGED, OrderStatus.PARTIALLY_FILLED})
 
@@ -100,6 +105,18 @@ class StopRows:
     def needs_look(self) -> bool:
         """Whether only a list can tell more: an accepted stop nobody saw, or one that rests already."""
         return any(not order.is_seen for order in self.resting) or self.refusal == STOP_EXISTS
+
+    @property
+    def is_just_accepted(self) -> bool:
+        """Whether every stop that nobody saw was accepted so lately that a stream may yet show it."""
+        oldest = timezone.now() - STREAMS_TELL_WITHIN
+        unseen = [order for order in self.resting if not order.is_seen]
+        return bool(unseen) and all(one.acknowledged_at and one.acknowledged_at > oldest for one in unseen)
+
+    @property
+    def is_told(self) -> bool:
+        """Whether these rows say all there is to know of the stops: nothing is asked of the exchange."""
+        return not (self.needs_look or self.refusal or self.doubts_position)
 
     @property
     def seen_before(self) -> tuple[SeenStop, ...]:

@@ -14,10 +14,10 @@ from django.db import transaction
 
 from accounts.models import Account, SymbolSetting
 from accounts.services.among import Among
-from exchange.port import Market, ReportStatus
+from exchange.port import Market, OrderReport, ReportStatus
 from exchange.stream_events import ConditionalEvent, ConfigEvent, OrderEvent, StreamDown, StreamUp, UserEvent
 from trading.models import Order
-from trading.services import execution, foreign_orders
+from trading.services import execution, foreign_orders, protection
 from trading.services.bells import Bells
 from trading.services.fills import Executions, Orders, warm_market_table, write_executions
 from trading.services.foreign_orders import Seen
@@ -43,9 +43,7 @@ def apply(told: Sequence[Told], now: datetime) -> Bells:
     the accounts that a decision filled at once.
     """
     bells = Bells()
-    for is_of_order, run in groupby(
-        told, key=lambda one: isinstance(one.event, OrderEvent | ConditionalEvent)
-    ):
+    for is_of_order, run in groupby(told, key=_is_of_order):
         if is_of_order:
             bells.add(_apply_orders(list(run), now))
         else:
@@ -120,13 +118,15 @@ def _apply_orders(told: Sequence[Told], now: datetime) -> Bells:
         bells = write_executions(executions, accounts, orders, now) if executions else Bells()
         reported = _ours(told, orders)
         bells.add(execution.apply_reports([one for one, _ in reported], now))
-        seen = {one.order.pk for one, is_seen in reported if is_seen}
+        seen = [one.order for one, is_seen in reported if is_seen]
         if seen:
-            Order.objects.filter(Among("pk", seen)).update(is_seen=True)
+            Order.objects.filter(Among("pk", [order.pk for order in seen])).update(is_seen=True)
         foreign_orders.keep(_strangers(told, orders), now)
         settle_shares({one.order.allocation_id for one, _ in reported if one.order.allocation_id}, now)
     bells.decisions = settled_decisions(bells.decisions)
-    return bells
+    shown = {order.position_id for order in seen if order.position_id is not None}
+    bells.positions = [pk for pk in bells.positions if pk not in shown]
+    return bells.add(protection.see(shown, now)) if shown else bells
 
 
 def _strangers(told: Sequence[Told], orders: Orders) -> list[Seen]:
@@ -153,6 +153,17 @@ def _ours(told: Sequence[Told], orders: Orders) -> list[tuple[execution.Reported
             continue
         order = orders.by_client_id.get((one.account_id, one.market.value, event.report.client_order_id))
         if order is not None:
-            is_seen = isinstance(event, ConditionalEvent) and event.report.status == ReportStatus.NEW
+            is_seen = isinstance(event, ConditionalEvent) and _shows(event.report, order)
             found.append((execution.Reported(order, event.report), is_seen))
     return found
+
+
+def _shows(report: OrderReport, order: Order) -> bool:
+    """Whether a stop rests just as it was ordered; one that differs only a list makes clear."""
+    is_as_ordered = (report.side, report.trigger_price, report.close_position) == (
+        order.side,
+        order.trigger_price,
+        order.close_position,
+    )
+    is_covering = order.close_position or report.quantity == order.quantity
+    return report.status == ReportStatus.NEW and is_as_ordered and is_covering

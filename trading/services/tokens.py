@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
 
 from trading.models import ApiToken
 
@@ -38,17 +38,18 @@ def create_token(name: str, scopes: Iterable[str], *, replace: bool = False) -> 
     """
     granted = _read_scopes(scopes)
     token = TOKEN_MARK + secrets.token_urlsafe(32)
-    with transaction.atomic():
-        former = ApiToken.objects.filter(name=name)
-        if former.exists() and not replace:
-            raise TokenRefused(f"a token named {name} exists; replace it, or choose another name")
-        former.delete()
-        ApiToken.objects.create(
-            name=name,
-            prefix=token[:PREFIX_LENGTH],
-            token_hash=_hash(token),
-            scopes=[str(scope) for scope in granted],
-        )
+    try:
+        with transaction.atomic():
+            if replace:
+                ApiToken.objects.filter(name=name).delete()
+            ApiToken.objects.create(
+                name=name,
+                prefix=token[:PREFIX_LENGTH],
+                token_hash=_hash(token),
+                scopes=[str(scope) for scope in granted],
+            )
+    except IntegrityError as error:
+        raise TokenRefused(f"a token named {name} exists; replace it, or choose another name") from error
     return token
 
 

@@ -1,30 +1,33 @@
 """One user stream an account, side by side on the I/O loop; what they tell is posted as work for the rows.
 
-The set of accounts follows the rows: an account that appears is listened to within half a minute, one that
-is archived is let go. Of several watchers each listens to its share, and to a leaver's within a second of
-knowing. Every few seconds the accounts whose streams were just proven alive are marked fresh.
+The set of accounts follows the rows: an account that appears, or whose keys change, is listened to within
+half a minute, one that is archived is let go. Of several watchers each listens to its share, and to a
+leaver's within a second of knowing. Every few seconds the accounts whose streams were just proven alive are
+marked fresh.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from time import monotonic
 from uuid import UUID
 
 import structlog
 from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.db import DatabaseError, close_old_connections
+from django.db import DatabaseError, OperationalError, close_old_connections
 
 from accounts.models import Account
-from accounts.services.gateways import user_stream_for
+from accounts.services.gateways import keys_version, user_stream_for
 from exchange.errors import GatewayError
 from exchange.port import Market
 from exchange.streams import UserStream
 from trading.services import streams
 from trading.services.bells import Bells
+from trading.services.spot_only import spot_only
 from trading.services.streams import Told
 from trading.services.watchers import Membership
 
@@ -52,6 +55,7 @@ class UserStreams:
         self._membership = membership
         self._streams: dict[int, UserStream] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._keys: dict[int, object] = {}
         self._known: dict[int, Account] = {}
         self._told: deque[Told] = deque()
         self._is_posted = False
@@ -69,14 +73,25 @@ class UserStreams:
     async def _follow_accounts(self) -> None:
         while True:
             members = self._membership.members
-            ours = {pk: one for pk, one in (await self._accounts()).items() if self._membership.is_ours(pk)}
-            for pk in self._tasks.keys() - ours.keys():
-                self._tasks.pop(pk).cancel()
-                self._streams.pop(pk, None)
-            for pk, account in ours.items():
-                if pk not in self._tasks:
-                    self._listen(account)
+            accounts = await self._accounts()
+            self._listen_to({pk: one for pk, one in accounts.items() if self._membership.is_ours(pk)})
             await self._wait_while(members)
+
+    def _listen_to(self, ours: Mapping[int, Account]) -> None:
+        """Let go of whoever is no more ours, and listen anew by keys that are new or where a stream broke."""
+        for pk in list(self._tasks):
+            if pk not in ours or keys_version(ours[pk]) != self._keys[pk] or self._tasks[pk].done():
+                self._let_go(pk)
+        for pk, account in ours.items():
+            if pk not in self._tasks:
+                self._listen(account)
+
+    def _let_go(self, account_id: int) -> None:
+        task = self._tasks.pop(account_id)
+        self._streams.pop(account_id)
+        if task.done() and not task.cancelled():
+            log.error("user_stream_broke", account_id=account_id, exc_info=task.exception())
+        task.cancel()
 
     async def _wait_while(self, members: frozenset[UUID]) -> None:
         """Until the accounts are due to be read again, or other watchers share them."""
@@ -98,6 +113,7 @@ class UserStreams:
         except GatewayError as error:
             log.warning("user_stream_refused", account=account.name, code=error.code)
             return
+        self._keys[account.pk] = keys_version(account)
         self._streams[account.pk] = stream
         self._tasks[account.pk] = asyncio.create_task(self._follow(account.pk, stream))
 
@@ -114,15 +130,26 @@ class UserStreams:
             self._post(self._apply_told)
 
     def _apply_told(self, now: datetime) -> Bells:
-        """Apply what came, on the thread that does the work."""
+        """Apply what came, on the thread that does the work. Raises DatabaseError, with nothing forgotten."""
         self._is_posted = False  # first: whatever is told from here on posts anew
         batch: list[Told] = []
         while self._told and len(batch) < MOST_AT_ONCE:
             batch.append(self._told.popleft())
+        bells = self._applied(batch, now)
         if self._told and not self._is_posted:
             self._is_posted = True
             self._post(self._apply_told)
-        return streams.apply(batch, now)
+        return bells
+
+    def _applied(self, batch: Sequence[Told], now: datetime) -> Bells:
+        try:
+            return streams.apply(batch, now)
+        except OperationalError:  # the database is away: told again with whatever comes next
+            self._told.extendleft(reversed(batch))
+            raise
+        except DatabaseError:  # told again it fails again: what these accounts did is read
+            streams.doubt({one.account_id for one in batch})
+            raise
 
     async def _prove_alive(self) -> None:
         while True:
@@ -134,18 +161,18 @@ class UserStreams:
                 if stream.is_up and stream.alive_at is not None and stream.alive_at >= since
             ]
             if alive:
-                self._post(_alive_work(alive))
+                self._post(partial(self._note_alive, alive))
+
+    def _note_alive(self, account_ids: Sequence[int], now: datetime) -> Bells:
+        """Silence means that nothing happened only where everything that was told is applied."""
+        bells = self._apply_told(now) if self._told else Bells()
+        if not self._told:
+            streams.note_alive(account_ids, now)
+        return bells
 
 
 def _listened_to() -> dict[int, Account]:
-    """Every account that may hold something, paused and unhealthy ones too."""
+    """Every account that may hold futures, paused and unhealthy ones too."""
     close_old_connections()
-    return Account.objects.filter(archived_at__isnull=True, mode=settings.MODE).in_bulk()
-
-
-def _alive_work(account_ids: list[int]) -> Work:
-    def note(now: datetime) -> Bells:
-        streams.note_alive(account_ids, now)
-        return Bells()
-
-    return note
+    accounts = Account.objects.filter(archived_at__isnull=True, mode=settings.MODE).in_bulk()
+    return {pk: accounts[pk] for pk in accounts.keys() - spot_only(accounts.values())}

@@ -102,9 +102,9 @@ def _account_warnings(
         exposure = exposures.get(account.pk)
         if exposure is None:
             continue
-        baseline = account.day_baseline_equity
-        if exposure.day_profit is not None and baseline:
-            share = exposure.day_profit / baseline
+        # As the halt measures it: who trades spot alone has no futures money at midnight.
+        if exposure.day_profit is not None and exposure.day_baseline:
+            share = exposure.day_profit / exposure.day_baseline
             if share <= -desk.day_warning:
                 found[f"day-loss:{account.pk}"] = (
                     DAY_LOSS,

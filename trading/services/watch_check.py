@@ -8,7 +8,6 @@
 
 import json
 from datetime import datetime, timedelta
-from decimal import Decimal
 
 import structlog
 from django.conf import settings
@@ -17,6 +16,7 @@ from django.utils import timezone
 from alerts.models import Severity
 from alerts.services import clear_alert, raise_alert
 from exchange.marks import MarkBoard, age_seconds
+from exchange.port import MarkPrice
 from trading.domain.exits import MarkSpan
 from trading.domain.watch import Digest
 from trading.models import Position
@@ -68,25 +68,31 @@ def compare(now: datetime) -> list[str]:
 
 
 def follow_missed(now: datetime) -> Bells:
-    """Follow the plans of positions whose stop is behind a fresh mark; whoever is closing is left alone."""
-    marks = fresh_marks(now)
-    if not marks:
-        return Bells()
-    missed = sorted(levels.stops_behind(marks).items())
+    """Follow the plans of positions whose stop is behind a fresh mark; whoever is closing is left alone.
+
+    A row written since that mark waits for a newer one: its stop may have been moved past the old price.
+    """
+    fresh = _fresh_marks(now)
+    behind = levels.stops_behind({symbol: mark.mark_price for symbol, mark in fresh.items()}) if fresh else {}
+    missed = sorted(
+        pk
+        for pk, one in levels.levels_of(behind).items()
+        if one is not None and one.version <= levels.version_at(fresh[one.symbol].at)
+    )
     bells = Bells()
     for start in range(0, len(missed), CHUNK):
-        spans = {pk: MarkSpan.at(mark) for pk, mark in missed[start : start + CHUNK]}
+        spans = {pk: MarkSpan.at(behind[pk]) for pk in missed[start : start + CHUNK]}
         bells.add(watching.evaluate(spans, now))
     if bells:
         log.warning("stops_followed_by_the_sweep", positions=bells.positions)
     return bells
 
 
-def fresh_marks(now: datetime) -> dict[str, Decimal]:
+def _fresh_marks(now: datetime) -> dict[str, MarkPrice]:
     """The marks on the board that are young enough to act upon."""
     limit = settings.LIMITS.stream_max_age_seconds
     marks = MarkBoard(valkey()).read().values()
-    return {mark.symbol: mark.mark_price for mark in marks if abs(age_seconds(mark, now)) <= limit}
+    return {mark.symbol: mark for mark in marks if abs(age_seconds(mark, now)) <= limit}
 
 
 def watched() -> tuple[Sums, datetime | None]:

@@ -17,6 +17,7 @@ import structlog
 from django.db.models import F
 from django.utils import timezone
 
+from accounts.services.fixed_queries import FixedQuery
 from trading.models import WatcherProcess
 
 BEAT_SECONDS = 0.3
@@ -26,6 +27,8 @@ GONE_AFTER_SECONDS = 3.0
 """Accounts stay with one that was removed and may be back in a moment: moving a stream costs an audit."""
 
 log = structlog.get_logger(__name__)
+
+_FIRST = FixedQuery(lambda: WatcherProcess.objects.select_for_update(no_key=True).values_list("pk")[:1])
 
 Stopwatch = Callable[[], float]
 
@@ -68,8 +71,7 @@ class Membership:
 
     def holds(self) -> bool:
         """Whether this one leads, by the rows; inside the transaction that must not outlive it."""
-        rows = WatcherProcess.objects.select_for_update(no_key=True).values_list("pk", flat=True)
-        return list(rows[:1]) == [self._pk]
+        return [pk for (pk,) in _FIRST.ask()] == [self._pk]
 
     def leave(self) -> None:
         """Let the next one lead at once."""

@@ -7,7 +7,6 @@ compare-and-set under the decision's lock, and its orders are claimed as any oth
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import TypeVar
 
 import structlog
 from django.db import transaction
@@ -28,12 +27,11 @@ from trading.domain.states import (
 from trading.domain.waves import Canaries, Verdict, Wave, judge
 from trading.models import Allocation, Decision, Order
 from trading.services import routes
+from trading.services.assessment import Assessment
 from trading.services.bells import Bells
 from trading.services.unsent import cancel_unsent
 
 log = structlog.get_logger(__name__)
-
-T = TypeVar("T")
 
 CAUSE = "canaries:"
 HOLD = timedelta(hours=1)
@@ -42,16 +40,16 @@ HOLD = timedelta(hours=1)
 TAKEN = frozenset({OrderStatus.ACKNOWLEDGED, OrderStatus.PARTIALLY_FILLED, OrderStatus.FILLED})
 
 
-def canaries_first(line: Sequence[tuple[Allocation, T]]) -> list[tuple[Allocation, T]]:
+def canaries_first(line: Sequence[tuple[Allocation, Assessment]]) -> list[tuple[Allocation, Assessment]]:
     """The start order of a staged decision, each share told its wave; within a wave it stays as it was."""
-    for share, _ in line:
-        share.wave = Wave.CANARIES if share.account.is_canary else Wave.REST
+    for share, one in line:
+        share.wave = Wave.CANARIES if one.account.is_canary else Wave.REST
     return sorted(line, key=lambda pair: pair[0].wave)
 
 
-def hold(order: Order) -> Order:
+def hold(order: Order, share: Allocation) -> Order:
     """Keep a new order, not yet saved, from being rung and claimed while its share's wave waits."""
-    if order.allocation is not None and order.allocation.wave != Wave.CANARIES:
+    if share.wave != Wave.CANARIES:
         order.due_at = timezone.now() + HOLD
     return order
 

@@ -17,12 +17,12 @@ from exchange.port import Market
 from trading.domain.gate import Answer, every_answer
 from trading.domain.percent import ONE, ZERO
 from trading.domain.sizing import margin_required
-from trading.domain.states import DecisionStatus, SkipCode
+from trading.domain.states import DecisionStatus
 from trading.models import Decision, Signal, SignalSource
 from trading.models.signals import SignalAction, SignalSide, SignalStatus
 from trading.services import market, routes
-from trading.services.assessment import Assessment, assess_sized, question
-from trading.services.exposure import Wallet
+from trading.services.assessment import Assessment, assess, assess_sized, question
+from trading.services.exposure import Wallet, first_wallet
 from trading.services.scene import MarketScene, Scene, load_scene, market_scene
 from trading.services.selection import cap_price
 
@@ -147,22 +147,27 @@ def _price(signal: Signal, seen: MarketScene) -> None:
 
 def _answers(scene: Scene, account: Account) -> list[Reading]:
     """One reading for each way the account has to the signal's coin."""
-    ways = routes.ways(scene.decision, account, scene.executors[account.pk])
-    return [_reading(scene, account, way) for way in ways]
+    return [_reading(scene, account, way) for way in scene.ways(account)]
 
 
 def _reading(scene: Scene, account: Account, way: routes.Way) -> Reading:
-    blank = Assessment(account, way.market, way.executor)
     instrument = scene.market.instruments.get(way.market)
     if instrument is None or (way.market == Market.SPOT and not scene.is_long):
-        return _told(scene, way, SkipCode.NO_MARKET, [], {})
+        return _unasked(scene, way, assess(scene, account, way.market, way.executor))
+    blank = Assessment(account, way.market, way.executor)
     asked = question(scene, account, way.market, instrument)
     if scene.decision.cap_price is None:
-        answers = every_answer(asked)
+        answers = every_answer(asked, None)
         return _told(scene, way, _first(answers), answers, {})
     sized = assess_sized(scene, blank, asked, scene.desk_room)
-    answers = every_answer(replace(asked, proposal=sized.proposal))
+    answers = every_answer(asked, sized.proposal)
     return _told(scene, way, _first(answers), answers, replace(sized, refusal=None).detail)
+
+
+def _unasked(scene: Scene, way: routes.Way, told: Assessment) -> Reading:
+    """Without a market there is no rule to ask: what the decision would tell."""
+    answers = [Answer(told.refusal.code, told.refusal.detail)] if told.refusal else []
+    return _told(scene, way, told.code, answers, {})
 
 
 def _first(answers: Sequence[Answer]) -> str:
@@ -191,9 +196,9 @@ def _about(signal: Signal) -> str:
 
 
 def _standings(scene: Scene, account: Account) -> list[Standing]:
-    """What the limits are measured on. Money is the futures wallet's, the spot wallet's without one."""
+    """What the limits are measured on. Money is that of the account's first executor."""
     exposure, limits = scene.exposures[account.pk], scene.limits[account.pk]
-    money = next((exposure.wallets[on] for on in Market if on in exposure.wallets), Wallet(ZERO, ZERO, ZERO))
+    money = first_wallet(exposure, (way.market for way in scene.own_ways[account.pk]))
     room = max(ZERO, money.available - limits.margin_reserve * max(ZERO, money.equity))
     floor = None if exposure.day_baseline is None else -limits.daily_loss * exposure.day_baseline
     return [
@@ -216,5 +221,4 @@ def _standings(scene: Scene, account: Account) -> list[Standing]:
 
 def _side_budget(scene: Scene, account: Account, money: Wallet) -> Decimal:
     limits = scene.limits[account.pk]
-    is_long_only = all(executor.market == Market.SPOT for executor in scene.executors[account.pk])
-    return (ONE if is_long_only else limits.same_direction) * limits.risk_budget * money.equity
+    return (ONE if scene.is_long_only(account) else limits.same_direction) * limits.risk_budget * money.equity

@@ -94,7 +94,7 @@ def fill_desk(redis: Redis, accounts: int = 12) -> Decision:
 
 def beat(redis: Redis, now: datetime) -> None:
     """Every part of the desk alive, and a mark."""
-    for key in (heartbeat.BEAT, heartbeat.WATCHER, heartbeat.MARKS):
+    for key in (heartbeat.BEAT, heartbeat.watcher_key(), heartbeat.MARKS):
         heartbeat.beat(redis, key)
     for queue in QUEUES:
         heartbeat.beat(redis, heartbeat.worker_key(queue, 1))

@@ -20,10 +20,11 @@ from typing import Any
 
 import structlog
 from django.conf import settings
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandParser
 from django.db import DatabaseError, close_old_connections
 
 from accounts.services.gateways import close_gateways, gateways
+from exchange import heartbeat
 from exchange.budget import Priority, priority
 from exchange.loop import IoLoop
 from exchange.port import Market, MarkPrice
@@ -88,12 +89,17 @@ class Command(BaseCommand):
 
     help = "Watches marks and accounts' streams; one is needed, of two one stands by and shares the streams."
 
-    def handle(self, *_args: Any, **_options: Any) -> None:
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--name", default=heartbeat.WATCHER, help="what it says it lives under: one name a watcher"
+        )
+
+    def handle(self, *_args: Any, name: str, **_options: Any) -> None:
         self._stopping = False
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         membership, inbox = Membership(f"{socket.gethostname()}:{os.getpid()}"), Inbox()
-        watch = PriceWatch(membership, ring)
+        watch = PriceWatch(membership, ring, name)
         lookout = LookOut(watch.membership, watch.hears_marks)
         lookout.look()
         listening = [

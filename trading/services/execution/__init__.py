@@ -12,9 +12,10 @@ Entry, exit, stop, flatten and manual close all pass here; nothing else may plac
 from trading.services.execution.cancelling import cancel, cancel_leftovers
 from trading.services.execution.recording import Reported, apply_report, apply_reports
 from trading.services.execution.resolving import refresh, resolve, seconds_until_look
-from trading.services.execution.sending import submit
+from trading.services.execution.sending import CROWD, submit
 
 __all__ = [
+    "CROWD",
     "Reported",
     "apply_report",
     "apply_reports",

@@ -1,21 +1,22 @@
 """Claims: one owner per order, by compare-and-set with a lease; the claim token fences every write."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from statistics import median_low
 from threading import BoundedSemaphore
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 from django.db import transaction
-from django.db.models import F, Q, QuerySet
+from django.db.models import BigIntegerField, DateTimeField, F, Q, QuerySet, UUIDField
 from django.utils import timezone
 
-from accounts.services.among import Among
+from accounts.services.fixed_queries import AmongGiven, FixedQuery, FixedUpdate, Given
 from accounts.services.gateways import clock_offset_ms
 from exchange.port import Market
-from trading.domain.states import ExpireCode, OrderPurpose, OrderStatus, SkipCode
-from trading.models import Decision, Order, Position
+from trading.domain.states import ExpireCode, OrderPurpose, OrderStatus, PositionStatus, SkipCode
+from trading.models import Decision, Order
 from trading.services import halts
 
 LEASE = timedelta(seconds=20)
@@ -34,8 +35,42 @@ SENT_BY = (
     *("account__uuid", "account__environment_index", "account__key_fingerprint", "account__key_id"),
     *("account__api_key_ciphertext", "account__api_secret_ciphertext", "account__passphrase_ciphertext"),
     *("account__is_enabled", "account__heard_at", "account__clock_offset_ms"),
+    *("position__status", "position__quantity", "position__foreign_quantity"),
 )
-"""What sending and recording ask of an order, its account and its share; the rest is not read."""
+"""What sending and recording ask of an order, its account, share and position; the rest is not read."""
+
+_WALL = Given("wall", DateTimeField())
+_LEASE = Given("lease_until", DateTimeField())
+_TOKEN = Given("token", UUIDField())
+_FREE = Q(status=OrderStatus.PENDING) | Q(status=OrderStatus.CLAIMED, lease_until__lt=_WALL)
+_RIPE = Q(due_at__isnull=True) | Q(due_at__lte=_WALL)
+_IN_TIME = Q(deadline_at=None) | Q(deadline_at__gte=Given("moment", DateTimeField()))
+
+_CLAIM = FixedUpdate(
+    lambda: Order.objects.filter(_FREE & _RIPE, AmongGiven("pk", "ids")),
+    status=OrderStatus.CLAIMED,
+    claimed_by=_TOKEN,
+    lease_until=_LEASE,
+    fence=F("fence") + 1,
+)
+_CLAIMED = FixedQuery(
+    lambda: (
+        Order.objects.filter(AmongGiven("pk", "ids"))
+        .select_related("account", "allocation", "position")
+        .only(*SENT_BY)
+        .order_by("pk")
+    )
+)
+_SUBMIT = FixedUpdate(
+    lambda: Order.objects.filter(_IN_TIME, AmongGiven("pk", "ids")).filter(
+        status=OrderStatus.CLAIMED, claimed_by=_TOKEN, lease_until__gt=_WALL
+    ),
+    status=OrderStatus.SUBMITTED,
+    request_timestamp_ms=Given("request_timestamp_ms", BigIntegerField()),
+    submitted_at=_WALL,
+    lease_until=_LEASE,
+    due_at=_LEASE,
+)
 
 
 def take(order_ids: Sequence[int], now: datetime) -> tuple[list[Order], list[Order]]:
@@ -65,21 +100,17 @@ def _turn() -> Iterator[None]:
 def claim(order_ids: Sequence[int]) -> list[Order]:
     """Take the orders that nobody holds; a lapsed claim may be taken over, for no byte of it has left."""
     token, wall = uuid4(), timezone.now()
-    free = Q(status=OrderStatus.PENDING) | Q(status=OrderStatus.CLAIMED, lease_until__lt=wall)
-    ripe = Q(due_at__isnull=True) | Q(due_at__lte=wall)
-    Order.objects.filter(free & ripe, Among("pk", order_ids)).update(
-        status=OrderStatus.CLAIMED, claimed_by=token, lease_until=wall + LEASE, fence=F("fence") + 1
-    )
-    return _held(token)
+    return _held(_CLAIM.ask(ids=order_ids, token=token, wall=wall, lease_until=wall + LEASE))
 
 
 def drop_unsendable(orders: Sequence[Order], now: datetime) -> tuple[list[Order], list[Order]]:
     """Split claimed orders into those still to be sent and those ended here, with nothing sent.
 
     Asked right before the send: an entry past its deadline expires, one under a halt or of a paused account
-    is cancelled. Exits and stops are never dropped.
+    is cancelled. An exit or a stop is dropped only where it would meet what is not its position's.
     """
-    board = halts.standing(now)
+    has_entries = any(order.purpose == OrderPurpose.ENTRY for order in orders)
+    board = halts.standing(now) if has_entries else halts.NONE
     sendable, ended = [], []
     for order in orders:
         code = _why_not(order, board, now)
@@ -98,62 +129,76 @@ def mark_submitted(orders: Sequence[Order], now: datetime) -> list[Order]:
 
     `now` is the moment of the claim: a sender that was paused since then is as much later, and sends no
     entry past its deadline and nothing whose lease is over.
-    The timestamp is the exchange's time as we know it. A sender that is paused after this line sends a
-    request the exchange refuses as too old; that is the only fence there.
+    The timestamp is the time of the order's own exchange as we know it. A sender that is paused after this
+    line sends a request the exchange refuses as too old; that is the only fence there.
     """
     if not orders:
         return []
-    token, wall = orders[0].claimed_by, timezone.now()
+    wall = timezone.now()
     assert orders[0].lease_until is not None  # noqa: S101 -- claimed orders carry their lease
     late_by = wall - (orders[0].lease_until - LEASE)
-    in_time = Q(deadline_at=None) | Q(deadline_at__gte=now + late_by)
-    offset_ms = median_low(clock_offset_ms(order.account, Market(order.market)) for order in orders)
-    written = {
-        "status": OrderStatus.SUBMITTED,
-        "request_timestamp_ms": int(wall.timestamp() * 1000) + offset_ms,
-        "submitted_at": wall,
-        "lease_until": wall + LEASE,
-        "due_at": wall + LEASE,
-    }
-    ours = Order.objects.filter(Among("pk", [order.pk for order in orders]), claimed_by=token)
-    count = ours.filter(in_time, status=OrderStatus.CLAIMED, lease_until__gt=wall).update(**written)
-    submitted = list(orders)
-    if count < len(orders):  # what another owner took meanwhile, or a halt cancelled, is not ours to send
-        still_ours = set(ours.filter(status=OrderStatus.SUBMITTED).order_by().values_list("pk", flat=True))
-        submitted = [order for order in orders if order.pk in still_ours]
+    lease_until, sent_at_ms = wall + LEASE, dict[int, int]()
+    for timestamp_ms, mine in _by_timestamp(orders, wall).items():
+        # What another owner took meanwhile, or a halt cancelled, is not ours to send.
+        ours = _SUBMIT.ask(
+            ids=[order.pk for order in mine],
+            token=orders[0].claimed_by,
+            wall=wall,
+            moment=now + late_by,
+            lease_until=lease_until,
+            request_timestamp_ms=timestamp_ms,
+        )
+        sent_at_ms |= dict.fromkeys(ours, timestamp_ms)
+    submitted = [order for order in orders if order.pk in sent_at_ms]
     for order in submitted:
-        for name, value in written.items():
-            setattr(order, name, value)
+        order.status, order.request_timestamp_ms = OrderStatus.SUBMITTED, sent_at_ms[order.pk]
+        order.submitted_at, order.lease_until, order.due_at = wall, lease_until, lease_until
     return submitted
 
 
-def _held(token: UUID) -> list[Order]:
-    """The orders of a claim. A decision and a halt's scope are read once, not once for each account."""
-    orders = list(
-        Order.objects.filter(claimed_by=token, status=OrderStatus.CLAIMED)
-        .select_related("account", "allocation")
-        .only(*SENT_BY)
-        .order_by("pk")
-    )
+def _by_timestamp(orders: Sequence[Order], wall: datetime) -> dict[int, list[Order]]:
+    """The orders by what their requests will carry: each exchange, and each of its markets, has a clock."""
+    by_clock: dict[tuple[str, str], list[Order]] = defaultdict(list)
+    for order in orders:
+        by_clock[order.account.exchange, order.market].append(order)
+    by_timestamp: dict[int, list[Order]] = defaultdict(list)
+    for mine in by_clock.values():
+        offset_ms = median_low(clock_offset_ms(order.account, Market(order.market)) for order in mine)
+        by_timestamp[int(wall.timestamp() * 1000) + offset_ms] += mine
+    return by_timestamp
+
+
+def _held(order_ids: Sequence[int]) -> list[Order]:
+    """Claimed orders. A decision and a halt's scope are read once, not once for each account."""
+    orders: list[Order] = _CLAIMED.ask(ids=order_ids) if order_ids else []
     shares = [order.allocation for order in orders if order.allocation is not None]
     decisions = Decision.objects.defer("candidates", "inputs").in_bulk({one.decision_id for one in shares})
     for share in shares:
         share.decision = decisions[share.decision_id]
-    held = Position.objects.in_bulk({order.position_id for order in orders if order.position_id is not None})
-    for order in orders:
-        if order.position_id is not None:
-            order.position = held[order.position_id]
     return orders
 
 
 def _why_not(order: Order, board: halts.HaltBoard, now: datetime) -> str:
     if order.purpose != OrderPurpose.ENTRY:
-        return ""
+        return SkipCode.OUTLIVED if _is_outlived(order) else ""
     if order.deadline_at is not None and now > order.deadline_at:
         return ExpireCode.DEADLINE
     if board.blocks_entry(order.account, order.symbol):
         return SkipCode.HALTED
     return "" if order.account.is_enabled else SkipCode.PAUSED
+
+
+def _is_outlived(order: Order) -> bool:
+    """Whether its position was closed while it waited, or beside a stranger holds less than it would sell.
+
+    Sent all the same it would reduce whatever is held there next: a stranger's share, or an entry of ours.
+    """
+    held = order.position
+    if held is None:
+        return False
+    is_shared_exit = held.foreign_quantity > 0 and order.purpose == OrderPurpose.EXIT
+    sells_more = is_shared_exit and order.quantity is not None and order.quantity > held.quantity
+    return sells_more or held.status == PositionStatus.CLOSED
 
 
 def _owned(order: Order) -> QuerySet[Order]:

@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from accounts.services import breakers
 from accounts.services.among import Among
+from accounts.services.fixed_queries import AmongGiven, FixedQuery
 from exchange.errors import GatewayError, OrderNotPlaced, Throttled, VenueUnavailable
 from exchange.port import Market, OrderReport, ReportStatus
 from trading.domain import fallback
@@ -82,9 +83,11 @@ def record(answers: Sequence[Answer], now: datetime) -> Bells:
         if executions:
             bells.add(record_executions(executions, now))
         bells.unread = _unread(answers)
-        settle_shares(
-            _shares_of(answer.order for answer in answers if answer.order.pk not in bells.unread), now
-        )
+        awaited = set(bells.unread)
+        settle_shares(_shares_of(answer.order for answer in answers if answer.order.pk not in awaited), now)
+    # Whoever rings of their executions rings for their positions: until then nothing can be done for them.
+    waiting = {answer.order.position_id for answer in answers if answer.order.pk in awaited}
+    bells.positions = [pk for pk in bells.positions if pk not in waiting]
     return bells
 
 
@@ -121,6 +124,7 @@ def apply_reports(told: Sequence[Reported], now: datetime) -> Bells:
     """Move rows to what the exchange says, by compare-and-set; a stale report changes nothing.
 
     Reports of one order are applied in the order given. In memory only what the rows said before is kept.
+    What a row says already is not written to it again.
     """
     bells = Bells()
     waiting = list(told)
@@ -135,8 +139,8 @@ def apply_reports(told: Sequence[Reported], now: datetime) -> Bells:
 
 def _apply_each_once(told: Sequence[Reported], now: datetime) -> Bells:
     """What other roads wrote meanwhile counts: executions that are rows by now, a position, a second id."""
-    rows = Order.objects.filter(Among("pk", [one.order.pk for one in told])).order_by()
-    known = {row.pop("pk"): row for row in rows.values("pk", *KNOWN_COLUMNS)}
+    rows = _KNOWN.ask(ids=[one.order.pk for one in told])
+    known = {pk: dict(zip(KNOWN_COLUMNS, columns, strict=True)) for pk, *columns in rows}
     moved: dict[int, Reported] = {}
     for status, same in _by_status(told).items():
         there = [one for one in same if one.order.pk in known]
@@ -156,7 +160,13 @@ def _by_status(told: Sequence[Reported]) -> dict[OrderStatus, list[Reported]]:
     return found
 
 
-KNOWN_COLUMNS = ("status", "filled_quantity", "position_id", "exchange_order_id", "triggered_order_id")
+KNOWN_COLUMNS = (
+    *("status", "filled_quantity", "position_id", "exchange_order_id", "triggered_order_id"),
+    *("fills_complete", "acknowledged_at"),
+)
+_KNOWN = FixedQuery(
+    lambda: Order.objects.filter(AmongGiven("pk", "ids")).order_by().values_list("pk", *KNOWN_COLUMNS)
+)
 MOVED_COLUMNS = (
     "exchange_order_id",
     "triggered_order_id",
@@ -168,11 +178,11 @@ MOVED_COLUMNS = (
 
 
 def _move(status: OrderStatus, told: Sequence[Reported], now: datetime) -> list[Reported]:
-    """The compare-and-set of many rows to one status, in one statement; those that moved."""
+    """The compare-and-set of many rows to one status, in one statement; those that are there now."""
     wall = timezone.now()
     same: dict[str, object] = {"status": status, "unknown_since": None, "lease_until": None}
-    moved: set[int] = set()
-    for only, group in _movable(status, told):
+    moved = {one.order.pk for one in told if _is_known_whole(one)}
+    for only, group in _movable(status, [one for one in told if one.order.pk not in moved]):
         rows = [_moved_row(one, status, now, wall) for one in group]
         moved |= set(
             change_rows(
@@ -194,6 +204,21 @@ def _move(status: OrderStatus, told: Sequence[Reported], now: datetime) -> list[
                 status=str(status),
             )
     return [one for one in told if one.order.pk in moved]
+
+
+def _is_known_whole(one: Reported) -> bool:
+    """Whether the row says all that a report of a whole fill could: it is not written again.
+
+    Answer and stream tell the same of each entry. Which of them is second finds all of it written.
+    """
+    order = one.order
+    return (
+        one.report.status == ReportStatus.FILLED
+        and order.status == OrderStatus.FILLED
+        and order.fills_complete
+        and order.acknowledged_at is not None
+        and _exchange_ids(order, one.report) == (order.exchange_order_id, order.triggered_order_id)
+    )
 
 
 def _moved_row(one: Reported, status: OrderStatus, now: datetime, wall: datetime) -> list[object]:

@@ -1,7 +1,8 @@
 """Looking up: the only step after an unclear answer, and the way rows learn what streams did not tell.
 
 Absence is proven by the rule of `absence`. A full close is the one exception: reduce-only, it may be tried
-again after one look and one read of the position, for it can close nothing twice.
+again after one look and one read of the position, for where nobody else holds anything it can close nothing
+twice.
 """
 
 from collections.abc import Sequence
@@ -20,13 +21,14 @@ from exchange.budget import Priority, priority
 from exchange.errors import GatewayError
 from exchange.loop import IoLoop
 from exchange.port import ExchangeGateway, FillReport, Market, OrderReport, ReportStatus
-from trading.domain.states import ExpireCode, OrderPurpose, OrderStatus
+from trading.domain.states import ExpireCode, OrderPurpose, OrderStatus, PositionStatus
 from trading.models import Order
 from trading.services import pictures
 from trading.services.bells import Bells
 from trading.services.execution import absence, recording
 from trading.services.fills import record_fills, warm_market_table
 from trading.services.position_rows import lock_accounts
+from trading.services.stops import STOPS
 
 log = structlog.get_logger(__name__)
 
@@ -117,7 +119,7 @@ def _look_at(orders: Sequence[Order], now: datetime) -> Bells:
         elif look.report is not None:
             bells.add(_apply(order, [*filter(None, [look.fired]), look.report], look.fills, now))
         elif order.status != OrderStatus.UNKNOWN:
-            bells.add(_rest(order))
+            bells.add(_end_gone(order, now) if _is_gone(order, asked_at) else _rest(order))
         elif absence.count_look(order, _back_off(order.looks + 1)):
             if look.is_position_open:  # sent again, a full close cannot close more than is there
                 bells.add(_end_absent(order, now))
@@ -188,6 +190,25 @@ def _rest(order: Order) -> Bells:
     return Bells(positions=[order.position_id] if order.position_id else [])
 
 
+def _is_gone(order: Order, asked_at: datetime) -> bool:
+    """Whether a stop nobody finds, long after it was accepted, has no position left to protect or to close.
+
+    The exchange forgets what was cancelled days ago; its row would be cancelled again every second for ever.
+    """
+    if order.purpose not in STOPS or order.status not in recording.PROVEN or order.acknowledged_at is None:
+        return False
+    is_over = order.position is not None and order.position.status == PositionStatus.CLOSED
+    return is_over and asked_at - order.acknowledged_at >= absence.SPAN
+
+
+def _end_gone(order: Order, now: datetime) -> Bells:
+    """Should it rest all the same, the audits that look for leftovers see it and cancel it."""
+    Order.objects.filter(pk=order.pk, status__in=recording.PROVEN).update(
+        status=OrderStatus.CANCELLED, code="GONE", finished_at=now, due_at=None, fills_complete=True
+    )
+    return recording.due_after(order)
+
+
 def _conclude(absent: Sequence[tuple[Order, ExchangeGateway]], asked_at: datetime, now: datetime) -> Bells:
     """End the attempts that are proven absent; the others are looked at again."""
     bells = Bells()
@@ -212,7 +233,7 @@ def _resting_beside(order: Order) -> list[int]:
         return []
     resting = Order.objects.filter(
         position=order.position_id,
-        purpose__in=(OrderPurpose.HARD_STOP, OrderPurpose.WORKING_STOP),
+        purpose__in=STOPS,
         status__in=(OrderStatus.ACKNOWLEDGED, OrderStatus.PARTIALLY_FILLED),
     )
     return list(resting.exclude(pk=order.pk).order_by("pk").values_list("pk", flat=True))
@@ -226,10 +247,14 @@ def _end_absent(order: Order, now: datetime) -> Bells:
 
 
 def _is_full_close(order: Order) -> bool:
-    """Whether all of the position is meant to go, by an order that can open nothing."""
+    """Whether all of the position is meant to go, by an order that finds nothing else to close.
+
+    A stranger's share on the same side it would find: sent twice it would sell that, too.
+    """
+    held = order.position
     if order.purpose != OrderPurpose.EXIT or not (order.reduce_only or order.position_side):
         return False
-    return order.position is not None and bool(order.position.closing_for)
+    return held is not None and bool(held.closing_for) and not held.foreign_quantity
 
 
 def _postpone(order: Order, error: BaseException) -> Bells:

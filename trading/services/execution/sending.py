@@ -23,6 +23,9 @@ log = structlog.get_logger(__name__)
 SEND_SECONDS = 30.0
 """Longer than any deadline of one request; whoever has not answered by then is unknown."""
 
+CROWD = 10
+"""So many orders sent together are a crowd: nobody is looked after before all of them have left."""
+
 PRIORITY_OF: dict[str, Priority] = {
     OrderPurpose.EXIT: Priority.EXIT,
     OrderPurpose.HARD_STOP: Priority.PROTECTION,
@@ -71,16 +74,15 @@ def send_all(orders: Sequence[Order], told: Collection[int] = ()) -> list[Answer
 
 
 def _told_by_streams(orders: Sequence[Order], now: datetime) -> set[int]:
-    """Entries whose executions come by themselves. To read those of a thousand takes two minutes' weight.
+    """Orders whose executions come by themselves. To read those of a thousand takes two minutes' weight.
 
-    An exit's are read all the same: what it left open decides what is sent next.
+    A lone exit's are read all the same: what it left open decides what is sent next.
     """
+    told = {OrderPurpose.ENTRY} if len(orders) < CROWD else {OrderPurpose.ENTRY, OrderPurpose.EXIT}
     return {
         order.pk
         for order in orders
-        if order.purpose == OrderPurpose.ENTRY
-        and order.market == Market.FUTURES
-        and order.account.is_heard(now)
+        if order.purpose in told and order.market == Market.FUTURES and order.account.is_heard(now)
     }
 
 

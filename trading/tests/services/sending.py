@@ -75,6 +75,8 @@ def an_entry(
         reserved_margin=Decimal(500),
         reserved_risk=Decimal(10),
         reserved_notional=Decimal(1500),
+        is_hedge_mode=account.is_hedge_mode,
+        trace_id=share.decision.trace_id,
         now=now(),
     )
     for name, value in changes.items():

@@ -11,7 +11,7 @@ import pytest
 from pytest_django import Settings
 
 from accounts.models import Account
-from accounts.services.gateways import gateways_without_database
+from accounts.services.gateways import fetch_clock_offset_ms, gateways_without_database
 from exchange.port import ExchangeGateway, OrderRequest, OrderSide, OrderType
 from tests.processes import ROOT, PaperExchange
 from trading.domain.states import CloseReason, PositionStatus
@@ -93,6 +93,18 @@ def test_a_close_whose_answer_was_lost_closes_nothing_twice(paper_exchange: Pape
     assert result.is_flat
     sold = [row for row in told_of(paper_exchange, position.account, "FILL") if row["side"] == "SELL"]
     assert len(sold) == 1
+    assert held_there(position.account) == []
+
+
+def test_a_machine_whose_clock_is_wrong_closes_by_the_exchanges(paper_exchange: PaperExchange) -> None:
+    position = hold()
+    paper_exchange.add_fault(kind="clock_skew", seconds=30, count=0)
+    try:
+        (result,) = break_glass.flatten(ways_to(position.account), "", 10)
+    finally:
+        paper_exchange.delete("/paper/faults")
+        fetch_clock_offset_ms("binance")
+    assert (result.is_flat, result.sent) == (True, 1)
     assert held_there(position.account) == []
 
 

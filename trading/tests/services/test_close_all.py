@@ -1,5 +1,6 @@
 """Closing everything from the command line alone: nothing else of the desk need be alive."""
 
+from decimal import Decimal
 from io import StringIO
 
 import pytest
@@ -7,14 +8,23 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 from pytest_django import Settings
 
+from accounts.models import Account
+from exchange.port import OrderSide
 from tests.processes import PaperExchange
 from trading.domain.states import CloseReason, OrderPurpose, OrderStatus, PositionStatus
 from trading.models import Halt, Order, Position
-from trading.services import execution
+from trading.services import audits, execution, monitoring
 from trading.services.closing import request_close
 from trading.services.execution import claiming
-from trading.tests.services.holding import fresh, held_there, hold, orders_of
-from trading.tests.services.journey import WEATHER, now
+from trading.tests.services.holding import (
+    at_exchange,
+    fresh,
+    held_there,
+    hold,
+    orders_of,
+    stranger,
+)
+from trading.tests.services.journey import ETH, WEATHER, now
 from trading.tests.services.sending import PLACE
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("unthrottled", "faults", "redis")]
@@ -86,3 +96,31 @@ def test_a_person_at_a_terminal_is_told_what_goes_and_asked(
     monkeypatch.setattr("sys.stdin", Terminal("flatten\n"))
     call_command("close_all", account=position.account.name, timeout=5.0, stdout=told)
     assert held_there(position.account) == []
+
+
+def test_close_all_names_what_the_desk_did_not_open_and_leaves_it(paper_exchange: PaperExchange) -> None:
+    position, told = hold(), StringIO()
+    a_foreign_position(position.account)
+    call_command("close_all", account=position.account.name, timeout=5.0, stdout=told)
+    assert f"{position.account.name}: flat after" in told.getvalue()
+    assert f"(foreign, not touched: {ETH})" in told.getvalue()
+    assert [one.symbol for one in held_there(position.account)] == [ETH]
+
+
+def test_close_all_closes_what_the_desk_did_not_open_when_it_is_included(
+    paper_exchange: PaperExchange,
+) -> None:
+    position, told = hold(), StringIO()
+    foreign = a_foreign_position(position.account)
+    call_command("close_all", account=position.account.name, timeout=5.0, include_foreign=True, stdout=told)
+    assert "not touched" not in told.getvalue()
+    assert held_there(position.account) == []
+    assert fresh(foreign).status == PositionStatus.CLOSED
+
+
+def a_foreign_position(account: Account) -> Position:
+    """A position somebody opened past the desk, as a look at the account shows it."""
+    place = Position(account=account, market="futures", symbol=ETH, is_long=True)
+    at_exchange(place, stranger(place, OrderSide.BUY, Decimal("0.500")))
+    monitoring.audit([account], audits.watched_symbols([account], now()), now())
+    return Position.objects.get(account=account, is_foreign=True)

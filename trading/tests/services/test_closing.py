@@ -16,9 +16,10 @@ from alerts.models import Alert
 from exchange.port import Market, OrderSide, PositionReport
 from tests.processes import PaperExchange
 from trading import tasks
-from trading.domain.states import CloseReason, OrderPurpose, OrderStatus, PositionStatus
+from trading.domain.states import CloseReason, OrderPurpose, OrderStatus, PositionStatus, SkipCode
 from trading.models import Order, Position
 from trading.services import execution, pictures, protection
+from trading.services.attempts import MOST_FAILED, failed_attempts
 from trading.services.bells import Bells
 from trading.services.closing import continue_closing, request_close, request_closes, settle_flat
 from trading.services.execution import claiming
@@ -34,6 +35,7 @@ from trading.tests.services.holding import (
     fresh,
     held_there,
     hold,
+    ids_of,
     orders_of,
     pinned_mark,
     read_fills,
@@ -43,7 +45,7 @@ from trading.tests.services.holding import (
     visit,
 )
 from trading.tests.services.journey import WEATHER, now
-from trading.tests.services.sending import lapse, look_up
+from trading.tests.services.sending import ABSENCE, lapse, look_up
 
 pytestmark = pytest.mark.django_db
 
@@ -204,14 +206,34 @@ def test_an_exit_never_reaches_into_a_strangers_share(left: Decimal) -> None:
     assert closed.status == PositionStatus.CLOSED
 
 
-def test_a_strangers_share_is_no_word_that_our_exit_never_arrived() -> None:
+@pytest.mark.parametrize("has_arrived", [True, False])
+def test_beside_a_strangers_share_an_exit_is_not_called_lost_after_one_look(has_arrived: bool) -> None:
     position = beside_a_stranger(Decimal("0.020"))
     bells = request_close(position.pk, reason=CloseReason.MANUAL, now=now())
     (order,) = claiming.mark_submitted(claiming.claim(bells.exits), now())
     lapse(order)
-    sell_elsewhere(position, position.quantity)
+    if has_arrived:
+        sell_elsewhere(position, position.quantity)
     look_up(order)
     assert (order.status, order.looks) == (OrderStatus.UNKNOWN, 1)
+
+
+@pytest.mark.parametrize("left", [ZERO, Decimal("0.010")])
+def test_an_exit_that_waited_while_its_stop_fired_is_not_sent_into_a_strangers_share(left: Decimal) -> None:
+    share = Decimal("0.020")
+    position = beside_a_stranger(share)
+    waiting = request_close(position.pk, reason=CloseReason.MANUAL, now=now()).exits
+    stopped = sell_elsewhere(position, position.quantity - left)
+    Order.objects.filter(pk=ids_of(position, OrderPurpose.HARD_STOP)[0]).update(
+        triggered_order_id=stopped.exchange_order_id
+    )
+    read_fills(position)
+    assert execution.submit(waiting, now()) == Bells()
+    (order,) = exits_of(position)
+    assert (order.status, order.code) == (OrderStatus.CANCELLED, SkipCode.OUTLIVED)
+    assert [held.quantity for held in held_there(position.account)] == [share + left]
+    assert visit(position, after_seconds=2).status == PositionStatus.CLOSED
+    assert [held.quantity for held in held_there(position.account)] == [share]
 
 
 def test_v16_a_failed_read_closes_nothing_in_our_rows_and_stops_no_exit(exchange: PaperExchange) -> None:
@@ -233,10 +255,37 @@ def test_stops_stay_until_the_exchange_itself_says_flat(exchange: PaperExchange)
     assert stop.status == OrderStatus.ACKNOWLEDGED
     assert closed.check_at is not None
     exchange.delete("/paper/faults")
-    visit(closed)
+    visit(closed, after_seconds=1)
     (stop,) = orders_of(closed, OrderPurpose.HARD_STOP)
     assert stop.status in {OrderStatus.CANCELLED, OrderStatus.EXPIRED}
     assert fresh(position).check_at is None
+
+
+@pytest.mark.parametrize("code", [-2011, -4117])
+def test_a_stop_that_cannot_be_cancelled_is_tried_once_a_second(exchange: PaperExchange, code: int) -> None:
+    position = visit(beside_a_stranger(Decimal("0.020")))  # whose share keeps the stop at the exchange
+    refused = {"kind": "http", "endpoint": "DELETE /fapi/v1/algoOrder", "status": 400, "code": code}
+    exchange.add_fault(**refused, account=position.account.name, count=0)
+    closed = close(position)
+    assert (closed.status, len(stops_there(position.account))) == (PositionStatus.CLOSED, 1)
+    exchange.delete("/paper/faults")
+    visit(closed, after_seconds=2)
+    assert stops_there(position.account) == []
+
+
+def test_a_stop_the_exchange_has_forgotten_is_not_cancelled_for_ever() -> None:
+    position = hold()
+    (stop,) = orders_of(position, OrderPurpose.HARD_STOP)
+    cancel_elsewhere(position, stop)
+    Order.objects.filter(pk=stop.pk).update(client_order_id="pxforgotten")
+    closed = close(position)
+    stop.refresh_from_db()
+    assert stop.status == OrderStatus.ACKNOWLEDGED, "one look so soon after it was accepted proves nothing"
+    Order.objects.filter(pk=stop.pk).update(acknowledged_at=now() - ABSENCE)
+    closed = visit(closed, after_seconds=2)
+    stop.refresh_from_db()
+    assert (stop.status, stop.code) == (OrderStatus.CANCELLED, "GONE")
+    assert visit(closed, after_seconds=4).check_at is None
 
 
 def test_what_somebody_else_closed_is_booked_and_nothing_is_sent() -> None:
@@ -310,6 +359,21 @@ def test_refused_exits_are_tried_again_with_a_wait_and_then_told(exchange: Paper
     assert closed.status == PositionStatus.CLOSED
     alert.refresh_from_db()
     assert alert.cleared_at is not None
+
+
+def test_an_exit_refused_every_second_of_a_night_is_tried_again_and_reads_few_of_its_attempts() -> None:
+    position = hold()
+    intend_close(position.pk, reason=CloseReason.MANUAL, now=now())
+    long_ago, night = now() - timedelta(hours=10), 36_000
+    for attempt in range(night - MOST_FAILED, night + 1):
+        refused = new_exit(
+            fresh(position), quantity=position.quantity, reason="MANUAL", attempt=attempt, now=long_ago
+        )
+        refused.status, refused.code, refused.fills_complete = OrderStatus.REJECTED, "-2015", True
+        refused.save()
+    failed = failed_attempts(position)
+    assert [order.attempt for order in failed] == list(range(night, night - MOST_FAILED, -1))
+    assert visit(position).status == PositionStatus.CLOSED
 
 
 def test_reduce_only_refused_because_it_is_flat_is_no_failure(exchange: PaperExchange) -> None:

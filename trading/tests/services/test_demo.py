@@ -32,7 +32,7 @@ def move_the_market(symbol: str) -> None:
         at.timestamp() // demo.CANDLE.total_seconds() * demo.CANDLE.total_seconds(), UTC
     )
     candles = []
-    for ago in range(CANDLES_NEEDED, -1, -1):
+    for ago in range(CANDLES_NEEDED, -2, -1):  # the last is still forming
         close = figures.mark_price * (1 - step * ago)
         closed_at = last_closed - demo.CANDLE * ago
         prices = {"open": close, "high": close, "low": close, "close": close, "volume": Decimal(1)}

@@ -143,7 +143,7 @@ def test_a_refusal_for_speed_says_nothing_against_the_account(paper_exchange: Pa
 @pytest.fixture
 def skewed(paper_exchange: PaperExchange) -> Iterator[PaperExchange]:
     """An exchange whose clock moves 30 s away from ours, and back after the test."""
-    fetch_clock_offset_ms("binance")
+    send(an_entry())  # a connection measures the clock when it is first used
     paper_exchange.add_fault(kind="clock_skew", seconds=30, count=0)
     yield paper_exchange
     paper_exchange.delete("/paper/faults")

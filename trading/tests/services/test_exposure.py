@@ -7,16 +7,19 @@ from uuid import uuid4
 
 import pytest
 from django.conf import settings
+from pytest_django import Settings
 
 from accounts.models import Account
 from accounts.services.breakers import is_open, note_rejection
+from accounts.services.registry import create_account
+from accounts.services.verification import verify_account
 from exchange.port import Market, OrderSide
 from tests.processes import PaperExchange
 from trading.domain.limits import Limits
 from trading.domain.states import OrderPurpose, OrderStatus, PositionStatus
 from trading.models import Allocation, Decision, Fill, Income, Order, Position
 from trading.services import audits, automatic_halts
-from trading.services.balances import write_balances
+from trading.services.balances import read_incomes, write_balances
 from trading.services.exposure import Exposure, _Rows, day_start, exposures
 from trading.tests.services.journey import WALLET, fit_accounts, now, set_columns
 
@@ -164,6 +167,53 @@ def test_what_happened_since_the_balance_was_read_is_carried_forward() -> None:
     wallet = exposure_of(account).wallets[Market.FUTURES]
     assert wallet.wallet == WALLET - Decimal("0.5")
     assert wallet.available == WALLET - Decimal("0.5") - Decimal(500)
+
+
+def test_a_position_as_old_as_two_clocks_may_differ_before_the_reading_still_takes_its_margin() -> None:
+    """The exchange says when it filled and we when we read: the money read may be that of before."""
+    (account,) = fit_accounts(1)
+    read_at = now() - timedelta(seconds=20)
+    set_columns(account, balances_at=read_at)
+    a_long(account, stop_price="9.9", opened_at=read_at - timedelta(milliseconds=900))
+    assert exposure_of(account).wallets[Market.FUTURES].available == WALLET - Decimal(500)
+
+
+def test_a_position_the_reading_surely_knows_of_takes_its_margin_once() -> None:
+    (account,) = fit_accounts(1)
+    read_at = now() - timedelta(seconds=20)
+    set_columns(account, balances_at=read_at)
+    a_long(account, stop_price="9.9", opened_at=read_at - timedelta(seconds=2))
+    assert exposure_of(account).wallets[Market.FUTURES].available == WALLET
+
+
+@pytest.mark.parametrize(
+    ("market", "symbol", "fee_asset", "cost"),
+    [
+        (Market.FUTURES, "BTC/USDT:USDT", "BNB", "0"),
+        (Market.FUTURES, "BNB/USDT:USDT", "BNB", "0"),
+        (Market.SPOT, "BTC/USDT", "BNB", "0"),
+        (Market.SPOT, "BTC/USDT", "BTC", "720"),
+        (Market.SPOT, "BTC/USDT", "USDT", "0.008"),
+    ],
+)
+def test_a_fee_in_another_coin_is_no_money_of_the_wallet_and_never_that_much_of_the_traded_one(
+    market: Market, symbol: str, fee_asset: str, cost: str
+) -> None:
+    (account,) = fit_accounts(1)
+    set_columns(account, balances_at=now() - timedelta(seconds=20))
+    a_fill(
+        account,
+        filled_at=now() - timedelta(seconds=5),
+        market=market,
+        symbol=symbol,
+        price=Decimal(90_000),
+        fee=Decimal("0.008"),
+        fee_asset=fee_asset,
+    )
+    exposure = exposure_of(account)
+    assert exposure.wallets[market].wallet == WALLET - Decimal(cost)
+    if market is Market.FUTURES:
+        assert exposure.day_profit == 0, "or a fee in BNB halts the account for its day's loss"
 
 
 def test_an_unread_account_does_not_load_the_fills_of_the_others() -> None:
@@ -316,8 +366,9 @@ def read(account: Account, *, gained: str = "0", after_seconds: float = 30) -> d
     """Write what the exchange says of the account's money, as if it had gained some by trading as well."""
     at = now() + timedelta(seconds=after_seconds)
     picture = audits.read([account], {}, at)[account.pk]
+    assert picture.balance is not None
     balance = replace(picture.balance, wallet=picture.balance.wallet + Decimal(gained))
-    write_balances([account], {account.pk: replace(picture, balance=balance)})
+    write_balances([account], {account.pk: replace(picture, balance=balance, money_asked_at=at)})
     account.refresh_from_db()
     return at
 
@@ -349,6 +400,40 @@ def test_a_withdrawal_is_no_loss_before_its_income_row(faults: PaperExchange) ->
     at = read(account)
     assert [account.wallet_balance, account.fresh_at] == [WALLET - 600, at]
     assert [exposure_of(account).day_profit, halted(account)] == [0, []]
+
+
+def test_what_a_new_account_is_opened_with_is_in_its_baseline_however_long_the_verification_took(
+    paper_exchange: PaperExchange,
+) -> None:
+    account = create_account(name := f"t-{uuid4().hex[:12]}", name, name, executors=(Market.FUTURES,))
+    verify_account(account, now() - timedelta(seconds=10))
+    set_columns(account, audited_at=now())
+    assert read_incomes([account], now().replace(minute=30)) == 1
+    assert exposure_of(account).day_profit == 0
+
+
+def test_a_deposit_of_the_tick_that_begins_a_day_is_in_its_baseline(faults: PaperExchange) -> None:
+    account = an_account_read()
+    yesterday = now() - timedelta(days=1)
+    set_columns(account, day_started_at=yesterday, balances_at=yesterday)
+    begun = now() - timedelta(seconds=10)
+    faults.post("/paper/account", key=account.name, deposit="600")
+    write_balances([account], audits.read([account], {}, begun))
+    account.refresh_from_db()
+    read_incomes([account], now().replace(minute=30))
+    assert [account.day_baseline_equity, exposure_of(account).day_profit] == [WALLET + 600, 0]
+
+
+def test_incomes_that_cannot_be_read_hold_up_nobody_elses(faults: PaperExchange, settings: Settings) -> None:
+    settings.WEIGHT_LIMIT_PER_MINUTE = 2400
+    accounts = fit_accounts(5, executors=(Market.FUTURES,))
+    for silent in accounts[:2]:
+        faults.add_fault(kind="http", endpoint=INCOMES, account=silent.name, status=500, count=0)
+    after_the_hour = now().replace(minute=30)
+    for tick in range(5):
+        read_incomes([*Account.objects.order_by("pk")], after_the_hour + timedelta(seconds=10 * tick))
+    read_until = [one.income_read_at is not None for one in Account.objects.order_by("pk")]
+    assert read_until == [False, False, True, True, True]
 
 
 def test_a_deposit_hides_no_loss_before_its_income_row(faults: PaperExchange) -> None:

@@ -108,6 +108,15 @@ def test_a_symbols_halt_reaches_its_coin_on_every_market() -> None:
     assert not board.blocks_entry(account, "ETH/USDT:USDT")
 
 
+@pytest.mark.parametrize(
+    "written",
+    ["BTC", "btc", "BTCUSDT", "btcusdt", "BTC-USDT", "BTC/USDT", "BTC/USDT:USDT", "BINANCE:BTCUSDT.P"],
+)
+def test_a_symbol_is_stopped_however_a_signal_may_spell_it(written: str) -> None:
+    reach = halts.read_reach(f"symbol:{written}")
+    assert (reach.target, set(reach.symbols)) == ("BTC/USDT:USDT", {"BTC/USDT:USDT", "BTC/USDT"})
+
+
 def test_the_hardest_halt_that_reaches_counts() -> None:
     account = rows.account("alpha")
     halt(HaltScope.DESK)
@@ -341,3 +350,16 @@ def test_a_renamed_account_or_group_stays_halted_and_can_be_resumed() -> None:
     assert [halts.covers(halt, account, SYMBOL) for halt in board.halts] == [True, True]
     assert emergency.resume("account:after", "done", "a test", NOON) == 1
     assert emergency.resume("group:afterwards", "done", "a test", NOON) == 1
+
+
+@pytest.mark.parametrize(
+    ("scope", "target"), [(HaltScope.GROUP, "removed since"), (HaltScope.SYMBOL, "GONE/USDT:USDT")]
+)
+def test_a_halt_of_what_is_no_longer_here_can_be_resumed_by_its_own_name(
+    scope: HaltScope, target: str
+) -> None:
+    standing, other = halt(scope, target), halt(HaltScope.DESK)
+    assert emergency.resume(f"{scope}:{target}", "nobody is left to halt", "a test", NOON) == 1
+    for one in (standing, other):
+        one.refresh_from_db()
+    assert [standing.resumed_at, other.resumed_at] == [NOON, None]

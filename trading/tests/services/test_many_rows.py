@@ -5,13 +5,13 @@ from decimal import Decimal
 
 import pytest
 from django.db import DataError, connection
-from django.db.models import Model, Q
+from django.db.models import Q
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from exchange.port import Market, OrderSide, OrderType
 from trading.domain.states import OrderPurpose, OrderStatus
-from trading.models import Allocation, Fill, Order, Position, PositionEvent
+from trading.models import Order, PositionEvent
 from trading.services.many_rows import change_rows, insert_rows, new_row
 from trading.tests.services.journey import fit_accounts
 from trading.tests.services.sending import a_decision, a_held_position, a_share, an_entry
@@ -119,16 +119,6 @@ def test_rows_that_are_alike_are_still_rows_of_their_own() -> None:
     insert_rows(PositionEvent, [PositionEvent(**step) for _ in range(3)])
     assert PositionEvent.objects.count() == before + 3
     assert PositionEvent.objects.filter(code="LOOKED").values_list("detail", flat=True)[0] == {"n": 1}
-
-
-@pytest.mark.parametrize("model", [Allocation, Fill, Order, Position, PositionEvent])
-def test_a_new_row_is_the_one_django_makes(model: type[Model]) -> None:
-    made, ours = model(), new_row(model)
-
-    for field in model._meta.concrete_fields:
-        one, other = getattr(made, field.attname), getattr(ours, field.attname)
-        assert (one == other) or (field.name == "uuid" and type(one) is type(other) and one != other)
-    assert ours._state.adding
 
 
 def test_new_rows_share_nothing_that_can_change() -> None:

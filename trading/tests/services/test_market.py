@@ -6,12 +6,13 @@ import pytest
 from django.db import transaction
 from redis import Redis
 
+from accounts.services import gateways
 from exchange.errors import ReadFailed
 from exchange.marks import MarkBoard
 from exchange.port import Market, MarkPrice
 from tests.processes import PaperExchange
 from trading.services import candles, hours, market
-from trading.tests.services.journey import BTC, ETH, now
+from trading.tests.services.journey import BTC, ETH, fit_accounts, now
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("paper_exchange")]
 
@@ -143,3 +144,17 @@ def test_a_table_that_cannot_be_refreshed_is_asked_once_and_never_in_a_transacti
     seconds[0] += 31
     assert listing.current().instruments == known
     assert silent.asked == 2
+
+
+def test_a_process_without_keys_knows_the_brackets_that_one_with_keys_has_read(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit_accounts(1)
+    with_keys = market.Listing(Market.FUTURES).current()
+    keyless = gateways.gateways().factory("binance").market_data(Market.FUTURES, None)
+    monkeypatch.setattr(market, "market_data", lambda _market: keyless)
+    web = market.Listing(Market.FUTURES).current()
+    assert web.instruments[BTC].brackets
+    assert web.instruments == with_keys.instruments
+    redis.delete(market.BRACKETS_KEY)
+    assert not market.Listing(Market.FUTURES).current().instruments[BTC].brackets, "nothing is made up"

@@ -18,12 +18,14 @@ from exchange.futures_gateway import FuturesGateway
 from exchange.loop import IoLoop
 from exchange.port import Market, OrderRequest, OrderSide, OrderType, PositionReport
 from tests.processes import PaperExchange, wait_until
-from trading.domain.states import CloseReason, OrderPurpose, OrderStatus, PositionStatus, Protection
+from trading.domain.states import OPEN, CloseReason, OrderPurpose, OrderStatus, PositionStatus, Protection
 from trading.models import Halt, Order, Position
-from trading.services import audits, monitoring
+from trading.services import audits, balances, closing, emergency, monitoring
 from trading.services.bells import Bells
 from trading.services.closing import request_close
 from trading.services.execution import claiming, sending
+from trading.services.fills import record_fills
+from trading.services.spot_only import spot_only
 from trading.services.valkey import valkey
 from trading.tests.services.holding import (
     answer,
@@ -37,7 +39,7 @@ from trading.tests.services.holding import (
     stops_there,
     stranger,
 )
-from trading.tests.services.journey import BTC, WEATHER, fit_accounts, mark_of, now
+from trading.tests.services.journey import BTC, WEATHER, fit_accounts, mark_of, now, set_columns
 from trading.tests.services.sending import a_held_position, a_resting_stop, an_entry, told_of
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("unthrottled", "faults", "redis")]
@@ -112,6 +114,44 @@ def test_a_whole_reading_makes_the_account_fresh_and_its_money_known(paper_excha
     fees = sum(Decimal(row["fee"]) for row in told_of(paper_exchange, account, "FILL"))
     assert (account.fresh_at, account.audited_at) == (moment, moment)
     assert account.wallet_balance == Decimal(deposit["money"]) - fees
+
+
+# ── keys that may do nothing on futures ──────────────────────────────────────
+@pytest.fixture
+def on_spot(paper_exchange: PaperExchange) -> Account:
+    """An account that trades spot alone, by a key without the right to futures."""
+    (account,) = fit_accounts(1, executors=(Market.SPOT,))
+    paper_exchange.post("/paper/account", key=account.name, permissions={"enableFutures": False})
+    set_columns(account, fresh_at=None, spot_wallet=None)
+    return account
+
+
+def test_an_account_that_trades_spot_alone_is_read_whole_without_a_word_on_futures(
+    paper_exchange: PaperExchange, on_spot: Account
+) -> None:
+    refused = paper_exchange.get("/paper/status")["refusals"]
+    audit(on_spot)
+    balances.read_incomes([on_spot], now())
+    on_spot.refresh_from_db()
+    assert on_spot.fresh_at is not None
+    assert (on_spot.spot_wallet, on_spot.wallet_balance) == (Decimal(10_000), None)
+    assert paper_exchange.get("/paper/status")["refusals"] == refused
+    assert spot_only([on_spot]) == {on_spot.pk}
+
+
+def test_a_flatten_proves_an_account_flat_that_trades_spot_alone(on_spot: Account) -> None:
+    halt, _ = emergency.raise_halt(f"account:{on_spot.name}", "FLATTEN", "a test", "olga", now())
+    assert emergency.prove_flat(halt, now())
+
+
+def test_an_account_left_on_spot_alone_is_read_on_futures_while_it_holds_something_there() -> None:
+    position = hold(account=fit_accounts(1)[0])
+    position.account.executors.filter(market=Market.FUTURES).update(is_enabled=False)
+    assert audits.read([position.account], {}, now())[position.account_id].positions != ()
+    assert spot_only([position.account]) == set()
+    close_row(position)
+    Order.objects.filter(account=position.account, status__in=sorted(OPEN)).update(status="CANCELLED")
+    assert spot_only([position.account]) == {position.account_id}
 
 
 def test_nothing_differs_where_ours_is_theirs() -> None:
@@ -367,6 +407,35 @@ def test_an_account_whose_correction_fails_holds_no_other_back_and_is_read_again
     monkeypatch.undo()
     answer(audit(first))
     assert "NOT_CORRECTED" not in alerts_of(first)
+
+
+def test_executions_that_cannot_be_booked_hold_back_no_others_and_no_halt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    odd, sound = hold(), hold("SHORT")
+
+    def failing(account: Account, *rest: Any) -> Bells:
+        if account.pk == odd.account.pk:
+            raise RuntimeError("never seen before")
+        return record_fills(account, *rest)
+
+    for position, side in ((odd, OrderSide.SELL), (sound, OrderSide.BUY)):
+        at_exchange(position, stranger(position, side, position.quantity))
+    monkeypatch.setattr(closing, "record_fills", failing)
+    both = [odd.account, sound.account]
+    monitoring.audit(both, audits.watched_symbols(both, now()), now())
+    assert (fresh(odd).status, fresh(sound).status) == (PositionStatus.OPEN, PositionStatus.CLOSED)
+    odd.account.refresh_from_db()
+    assert odd.account.audited_at is None
+    assert ("NOT_CORRECTED" in alerts_of(odd.account), "NOT_CORRECTED" in alerts_of(sound.account)) == (
+        True,
+        False,
+    )
+
+    monkeypatch.undo()
+    answer(audit(odd.account))
+    assert fresh(odd).status == PositionStatus.CLOSED
+    assert "NOT_CORRECTED" not in alerts_of(odd.account)
 
 
 # ── whether marks come ───────────────────────────────────────────────────────

@@ -13,8 +13,9 @@ from tests.processes import PaperExchange
 from trading.domain.exit_plan import ExitPolicy
 from trading.domain.states import CloseReason, OrderPurpose, PositionStatus, Protection
 from trading.models import Fill, Order, Position
+from trading.services import audits, monitoring
 from trading.services.bells import Bells
-from trading.services.closing import settle_flat
+from trading.services.closing import request_close, settle_flat
 from trading.services.fills import record_fills
 from trading.services.plans import plan_of
 from trading.tests.services.holding import (
@@ -220,6 +221,80 @@ def test_an_entry_fill_that_comes_after_the_close_reopens_the_position_for_a_sto
     assert (again.status, again.quantity, again.protection) == ("OPEN", Decimal("0.01"), "UNPROTECTED")
     assert again.check_at is not None
     assert "REOPENED" in codes_of(again)
+
+
+def another_entry(position: Position) -> Order:
+    """One more entry on the symbol, that our rows know only as sent."""
+    entry = the_entry(position)
+    entry.pk, entry.position, entry.allocation, entry.uuid = None, None, None, uuid4()
+    entry.client_order_id, entry.exchange_order_id, entry.filled_quantity = "pxanother", "777", ZERO
+    entry.save(force_insert=True)
+    return entry
+
+
+def test_an_entry_fill_that_comes_when_the_next_position_is_open_is_a_part_of_that_one() -> None:
+    position = enter()
+    late = a_fill(the_entry(position), "0.010", "100000")
+    booked(position, a_fill(orders_of(position)[0], str(position.quantity), "98000"))
+    booked(position, a_fill(another_entry(position), "0.020", "100000"))
+    booked(position, late)
+    (held,) = Position.objects.filter(status="OPEN")
+    assert (held.pk != position.pk, held.quantity, held.initial_quantity) == (
+        True,
+        Decimal("0.03"),
+        Decimal("0.03"),
+    )
+    assert fresh(position).status == "CLOSED"
+
+
+def shown_as_a_strangers(position: Position) -> Position:
+    """The row that monitoring gives to what our rows do not explain."""
+    answer(monitoring.audit([position.account], audits.watched_symbols([position.account], now()), now()))
+    shown = Position.objects.get(status="OPEN")
+    assert shown.is_foreign
+    return shown
+
+
+def test_what_was_shown_as_a_strangers_is_ours_once_our_entry_turns_out_to_have_filled_it() -> None:
+    position = enter()
+    entry, (fill,) = the_entry(position), position.fills.all()
+    told = a_fill(entry, str(fill.quantity), str(fill.price), trade_id="1", filled_at=fill.filled_at)
+    Order.objects.exclude(pk=entry.pk).delete()
+    position.fills.all().delete()
+    Order.objects.filter(pk=entry.pk).update(
+        position=None, status="EXPIRED", code="NOT_PLACED", filled_quantity=0, submitted_at=fill.filled_at
+    )
+    Order.objects.filter(pk=entry.pk).update(acknowledged_at=None, fills_complete=True)
+    Position.objects.filter(pk=position.pk).delete()
+    shown_as_a_strangers(position)
+    booked(position, told)
+    (ours,) = Position.objects.filter(status="OPEN")
+    assert (ours.is_foreign, ours.quantity, ours.foreign_quantity) == (False, fill.quantity, ZERO)
+    answer(request_close(ours.pk, reason=CloseReason.MANUAL, now=now()))
+    assert held_there(position.account) == []
+
+
+def test_a_rest_that_was_shown_as_a_strangers_is_ours_again_with_its_late_fill() -> None:
+    position = enter()
+    late = a_fill(the_entry(position), "0.010", "100000")
+    booked(position, a_fill(orders_of(position)[0], str(position.quantity), "98000"))
+    shown = Position.objects.create(
+        account=position.account,
+        market=Market.FUTURES,
+        symbol=BTC,
+        base="BTC",
+        is_long=True,
+        is_foreign=True,
+        quantity=Decimal("0.012"),
+        initial_quantity=Decimal("0.012"),
+        entry_price=MARK,
+        opened_at=now(),
+    )
+    booked(position, late)
+    again = fresh(position)
+    assert (again.status, again.quantity) == ("OPEN", Decimal("0.01"))
+    assert again.foreign_quantity == Decimal("0.002")
+    assert fresh(shown).status == "CLOSED"
 
 
 def test_a_close_known_before_the_entrys_last_fill_folds_the_same_and_keeps_its_reason() -> None:

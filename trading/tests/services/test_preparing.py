@@ -106,6 +106,21 @@ def test_a_decision_made_at_once_finds_its_symbol_prepared_and_a_decided_one_ask
     assert preparing.prepare_decision(decision.pk, now()) == 0
 
 
+def test_a_decision_asks_only_the_accounts_whose_symbol_is_neither_as_asked_nor_held(
+    paper_exchange: PaperExchange,
+) -> None:
+    lacking, other_leverage, old, ready, holding = accounts = fit_accounts(5)
+    SymbolSetting.objects.filter(account__in=[lacking, holding]).delete()
+    SymbolSetting.objects.filter(account=other_leverage).update(leverage=other_leverage.leverage + 1)
+    SymbolSetting.objects.filter(account=old).update(read_at=now() - timedelta(hours=25))
+    a_position(holding, BTC)
+    assert preparing.prepare_decision(request(a_signal(BTC), now()).pk, now()) == 3
+    asked = [one for one in accounts if told_of(paper_exchange, one, "SETTING")]
+    assert asked == [lacking, other_leverage, old]
+    assert settings_of(holding) == {}
+    assert settings_of(ready)[BTC] == settings_of(lacking)[BTC] == (ready.leverage, True)
+
+
 def test_a_decision_does_not_wait_for_more_accounts_than_its_seconds_have_room_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

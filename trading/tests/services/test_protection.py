@@ -1,23 +1,34 @@
 """Each open position has a stop that was seen at the exchange, or it does not stay open."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
+from django.utils import timezone
 from pytest_django import Settings
 
+from accounts.models import Account
 from alerts.models import Alert
-from exchange.port import OrderSide
+from exchange.port import FillReport, Market, OrderReport, OrderSide
+from exchange.stream_events import ConditionalEvent
 from tests.processes import PaperExchange, wait_until
 from trading.domain.states import CloseReason, OrderPurpose, OrderStatus, PositionStatus, Protection
 from trading.models import Order, Position
-from trading.services import audits, execution, monitoring
+from trading.services import audits, execution, monitoring, pictures, streams
 from trading.services.bells import Bells
 from trading.services.execution import claiming, sending
+from trading.services.fills import record_fills
 from trading.services.orders import new_stop
+from trading.services.plans import keep_plan, plan_of
 from trading.services.protection import protect
+from trading.services.stops import stop_quantity
+from trading.services.streams import Told
+from trading.services.watcher import Watcher
 from trading.tests.services.holding import (
+    MARK,
     answer,
     at_exchange,
     cancel_elsewhere,
@@ -32,6 +43,7 @@ from trading.tests.services.holding import (
     read_fills,
     stops_there,
     stranger,
+    tick,
     visit,
 )
 from trading.tests.services.journey import WEATHER, now
@@ -171,8 +183,10 @@ def stop_left_over(position: Position, trigger_price: Decimal) -> Order:
         close_position=True,
         now=now(),
     )
+    stop.position = position  # it was sent while its own was open
     stop.save()
     execution.submit([stop.pk], now())
+    Order.objects.filter(pk=stop.pk).update(position=earlier)
     return stop
 
 
@@ -361,3 +375,163 @@ def test_a_share_bought_later_is_not_sold_by_our_stop(exchange: PaperExchange) -
     ]
     exchange.set_mark("BTCUSDT", "98000")
     wait_until(lambda: held_there(position.account)[0].quantity == share, "our part to be sold")
+
+
+@pytest.mark.parametrize("market", list(Market))
+def test_a_stop_that_an_entry_found_late_outgrew_is_replaced_by_one_for_all(market: Market) -> None:
+    position, late = hold(executors=(market,)), Decimal("0.010")
+    if market == Market.FUTURES:  # beside a stranger a stop has a quantity, too
+        at_exchange(position, stranger(position, OrderSide.BUY, Decimal("0.020")))
+        read_fills(position)
+        visit(visit(position), after_seconds=2)
+    at_exchange(position, stranger(position, OrderSide.BUY, late))
+    entry = Order.objects.get(position=position, purpose=OrderPurpose.ENTRY)
+    bought = position.fills.filter(order=entry).latest("pk")
+    report = FillReport(
+        trade_id="late",
+        exchange_order_id=entry.exchange_order_id,
+        symbol=entry.symbol,
+        side=OrderSide.BUY,
+        price=bought.price,
+        quantity=late,
+        fee=late / 1000,
+        fee_asset=bought.fee_asset,
+        filled_at=bought.filled_at,
+    )
+    bells = record_fills(position.account, market, [report], now())
+    answer(Bells(positions=[position.pk]))
+    answer(bells)
+    grown = visit(visit(position, after_seconds=2), after_seconds=4)
+    assert grown.quantity > position.quantity
+    assert (grown.status, grown.protection) == (PositionStatus.OPEN, Protection.VERIFIED)
+    (resting,) = stops_there(position.account, position.symbol, market)
+    assert resting.quantity == stop_quantity(grown)
+
+
+def hear(position: Position) -> None:
+    """Its account's stream was just proven alive."""
+    Account.objects.filter(pk=position.account_id).update(heard_at=now())
+
+
+def told(order: Order, **changes: Any) -> Bells:
+    """The account's stream shows the stop as it rests at the exchange, or with changes."""
+    resting = stops_there(order.account)
+    report = next(one for one in resting if one.client_order_id == order.client_order_id)
+    event = ConditionalEvent(replace(report, **changes), now())
+    return streams.apply([Told(order.account_id, Market.FUTURES, event)], now())
+
+
+def is_left_alone(position: Position) -> bool:
+    """Whether nobody comes back before the plan's time limit."""
+    plan = plan_of(position)
+    assert plan is not None
+    return position.check_at == plan.expires_at
+
+
+def lists_read(exchange: PaperExchange) -> int:
+    return int(exchange.get("/paper/status")["requests_by_endpoint"].get(LIST, 0))
+
+
+def test_a_stop_is_verified_in_the_moment_its_stream_shows_it() -> None:
+    position = enter()
+    order = send_stop(position)
+    bells = told(order)
+    after = fresh(position)
+    assert (after.protection, after.unprotected_since) == (Protection.VERIFIED, None)
+    assert is_left_alone(after)
+    assert not bells, "nothing is left to be looked after"
+    assert "VERIFIED" in codes_of(position)
+
+
+def test_a_stop_that_its_stream_shows_after_its_position_was_closed_is_cleared_away() -> None:
+    position = enter()
+    order = send_stop(position)
+    Position.objects.filter(pk=position.pk).update(status=PositionStatus.CLOSED, quantity=0)
+    bells = told(order)
+    assert bells.positions == [position.pk]
+    assert fresh(position).protection == Protection.UNPROTECTED
+
+
+@pytest.mark.parametrize(
+    "otherwise",
+    [
+        {"side": OrderSide.BUY},
+        {"trigger_price": Decimal(1)},
+        {"close_position": False, "quantity": Decimal("0.001")},
+    ],
+    ids=["side", "trigger", "cover"],
+)
+def test_a_stop_that_its_stream_shows_otherwise_than_ordered_is_not_verified(
+    otherwise: dict[str, Any],
+) -> None:
+    position = enter()
+    order = send_stop(position)
+    bells = told(order, **otherwise)
+    assert not Order.objects.get(pk=order.pk).is_seen
+    assert fresh(position).protection == Protection.UNPROTECTED
+    assert bells.positions == [position.pk], "a list makes it clear"
+
+
+def test_while_a_stream_is_about_to_tell_of_a_stop_no_list_is_read(exchange: PaperExchange) -> None:
+    position = enter()
+    hear(position)
+    order, read = send_stop(position), lists_read(exchange)
+    after, bells = look(position, now())
+    assert (after.protection, bells.exits, lists_read(exchange)) == (Protection.ACKED, [], read)
+    assert not is_left_alone(after), "it is looked at again, were the stream to stay silent"
+    accepted_at = timezone.now() - timedelta(seconds=1)
+    Order.objects.filter(pk=order.pk).update(acknowledged_at=accepted_at)
+    after, _ = look(position, now())
+    assert (after.protection, lists_read(exchange)) == (Protection.VERIFIED, read + 1)
+
+
+def test_a_working_stop_that_nobody_could_see_yet_is_not_placed_again(exchange: PaperExchange) -> None:
+    position = hold()
+    exchange.add_fault(kind="http", endpoint=LIST, status=500, count=0)
+    ratchet(position)
+    for seconds in (0, 2, 4):
+        visit(position, after_seconds=seconds)
+    (working,) = orders_of(position, OrderPurpose.WORKING_STOP)
+    assert (working.status, working.is_seen) == (OrderStatus.ACKNOWLEDGED, False)
+    assert not is_left_alone(fresh(position))
+    exchange.delete("/paper/faults")
+    after = visit(position, after_seconds=6)
+    assert after.protection == Protection.VERIFIED
+    assert is_left_alone(after)
+    assert len(orders_of(position, OrderPurpose.WORKING_STOP)) == 1
+
+
+def ratchet(position: Position) -> None:
+    """Move the plan's stop to break-even, as a reached target would."""
+    plan = plan_of(position)
+    assert plan is not None
+    keep_plan(position, replace(plan, stop_price=plan.hard_stop_price + MARK / 1000))
+    position.save()
+
+
+def test_a_working_stop_that_is_listed_late_is_placed_once(
+    exchange: PaperExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    position, listed = hold(), pictures.resting_stops_of
+    plan = plan_of(position)
+    assert plan is not None
+
+    def lagging(positions: Iterable[Position]) -> dict[int, Sequence[OrderReport]]:
+        (hard,) = orders_of(position, OrderPurpose.HARD_STOP)
+        there = listed(positions).items()
+        return {
+            pk: [one for one in all_ if one.client_order_id == hard.client_order_id] for pk, all_ in there
+        }
+
+    monkeypatch.setattr(pictures, "resting_stops_of", lagging)
+    exchange.set_mark("BTCUSDT", str(plan.levels[0].price))
+    tick(Watcher(), plan.levels[0].price)
+    for seconds in (2, 4):
+        visit(position, after_seconds=seconds)
+    (working,) = orders_of(position, OrderPurpose.WORKING_STOP)
+    assert working.status == OrderStatus.ACKNOWLEDGED
+    monkeypatch.undo()
+    after = visit(position, after_seconds=6)
+    assert (after.protection, len(orders_of(position, OrderPurpose.WORKING_STOP))) == (Protection.VERIFIED, 1)
+    visit(position, after_seconds=40)
+    assert len(stops_there(position.account)) == 2  # the hard one, which never moves, and the working one

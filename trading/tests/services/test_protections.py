@@ -10,6 +10,7 @@ import pytest
 from pytest_django import DjangoAssertNumQueries, Settings
 
 from accounts.models import Account, AccountGroup
+from exchange.port import Market
 from tests.processes import PaperExchange
 from trading import tasks
 from trading.domain.protections import (
@@ -95,6 +96,23 @@ def test_a_low_performing_symbol_leaves_the_others_open(accounts: list[Account],
     closed(accounts[0], "-50", symbol=ETH)
     assert held_back(accounts, ETH) == [True, True, True]
     assert held_back(accounts, BTC) == [False, False, False]
+
+
+@pytest.mark.parametrize(("spot_wallet", "held"), [("10000", "0"), ("0", "100")])
+def test_the_drawdown_of_who_trades_spot_alone_is_of_its_spot_money_and_coins(
+    settings: Settings, spot_wallet: str, held: str
+) -> None:
+    settings.PROTECTIONS = (MaximumDrawdown(Scope.ACCOUNT, most=Decimal("0.01")),)
+    accounts = fit_accounts(1, executors=(Market.SPOT,))
+    set_columns(accounts[0], spot_wallet=Decimal(spot_wallet))
+    spot: dict[str, Any] = {"market": Market.SPOT, "symbol": "BTC/USDT"}
+    rows.position(
+        accounts[0], **spot, quantity=Decimal(held), entry_price=Decimal(100), opened_at=now(), leverage=1
+    )
+    closed(accounts[0], "-50", **spot)
+    assert held_back(accounts) == [False]
+    closed(accounts[0], "-60", **spot)
+    assert held_back(accounts) == [True]
 
 
 def test_no_protection_asks_the_database_nothing_and_many_accounts_no_more_than_one(

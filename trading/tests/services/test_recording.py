@@ -128,7 +128,7 @@ def test_an_audit_and_a_chunk_of_answers_never_deadlock(monkeypatch: pytest.Monk
 
     def audit() -> None:
         balance = BalanceReport("USDT", Decimal(9999), Decimal(1), Decimal(9000))
-        picture = Picture(now(), (), (), (), frozenset(), balance)
+        picture = Picture(now(), now(), (), (), (), frozenset(), balance)
         try:
             balances.write_balances([high, low], {low.pk: picture, high.pk: picture})
         finally:

@@ -9,14 +9,14 @@ import pytest
 from django.db import connection
 from pytest_django import Settings
 
-from accounts.models import Health
+from accounts.models import AccountGroup, Health
 from accounts.services.limits import clear_override, set_override
 from exchange.port import Market
 from trading.domain.limits import Limits
 from trading.domain.states import DecisionStatus
 from trading.models import Allocation, Decision, Halt, Order, Position, Signal, SignalSource
 from trading.models.signals import SignalAction, SignalStatus
-from trading.services import market, selection, signals
+from trading.services import emergency, market, selection, signals
 from trading.services.market import MarketFigures
 from trading.services.selection import RequestRefused, request
 from trading.tests.services.journey import (
@@ -56,8 +56,8 @@ def during_the_market_read(monkeypatch: pytest.MonkeyPatch, happens: Callable[[]
     """Have something happen between the look at the market and what is written after it."""
     read = market.figures
 
-    def figures(*asked: Any) -> dict[str, MarketFigures]:
-        found = read(*asked)
+    def figures(*asked: Any, **more: Any) -> dict[str, MarketFigures]:
+        found = read(*asked, **more)
         happens()
         return found
 
@@ -129,6 +129,22 @@ def test_a_source_whose_word_counts_half_loses_to_another_with_the_same_score() 
     kept = {one["signal"]: one for one in decision.candidates}
     assert kept[str(doubted.uuid)]["parts"]["score"] == "0.45000"
     assert (kept[str(doubted.uuid)]["weight"], kept[str(trusted.uuid)]["weight"]) == ("0.500", "1.000")
+
+
+@pytest.mark.parametrize("scope", ["account", "group", "venue", "symbol"])
+def test_a_signal_nobody_may_follow_for_a_halt_waits_and_does_not_use_up_the_choice(scope: str) -> None:
+    (account,) = fit_accounts(1, BTC, ETH)
+    set_columns(account, group=AccountGroup.objects.create(name=f"calm {account.name}"[:40]))
+    targets = {"account": account.name, "group": str(account.group), "venue": "binance", "symbol": "BTCUSDT"}
+    emergency.raise_halt(f"{scope}:{targets[scope]}", "HALT_ENTRIES", "drill", "a test", now())
+    signal = a_signal(BTC)
+    decision = select(now() - timedelta(seconds=60))
+    assert decision is not None
+    assert (reason_of(decision), decision.considered["NO_ACCOUNT"]) == ("NO_CANDIDATES", 1)
+    emergency.resume(f"{scope}:{targets[scope]}", "drill over", "a test", now())
+    chosen = select(now())
+    assert chosen is not None
+    assert chosen.signal == signal
 
 
 def test_several_decisions_of_one_tick_are_of_different_coins(settings: Settings) -> None:
@@ -362,6 +378,7 @@ def test_a_request_skips_ranking_and_cooldown_and_asking_again_gives_the_same_de
     weak = a_signal(score="0.01")
     first = request(weak, now())
     assert first.is_requested
+    assert first.inputs["depth_notional"]["source"] == "order book"
     assert first.signal == weak
     assert request(weak, now()).pk == first.pk
     assert Decision.objects.filter(signal=weak).count() == 1

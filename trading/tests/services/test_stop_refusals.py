@@ -69,7 +69,7 @@ def test_a_stop_refused_for_ever_closes_the_position_after_ten_seconds(
 ) -> None:
     position = enter()
     refuse(exchange, position, code, count=0)
-    answer(Bells(exits=ids_of(position, live=True)))
+    answer(Bells(exits=ids_of(position, live=True)), now())  # within one second, however long it takes here
     waiting = fresh(position)
     assert (waiting.status, waiting.protection) == (PositionStatus.OPEN, Protection.UNPROTECTED)
     assert Alert.objects.get(code="STOP_REFUSED").cleared_at is None

@@ -98,6 +98,35 @@ def test_the_answer_that_comes_after_the_stream_changes_nothing() -> None:
     assert picture() == before
 
 
+def written_orders(asked: CaptureQueriesContext) -> list[str]:
+    """The statements that changed orders."""
+    return [one["sql"] for one in asked.captured_queries if 'UPDATE "trading_order"' in one["sql"]]
+
+
+def test_of_answer_and_stream_the_second_writes_an_order_no_second_time() -> None:
+    first_told, first_answered = an_entry(), an_entry()
+    answers = sending.send_all(
+        claiming.mark_submitted(claiming.claim([first_told.pk, first_answered.pk]), now())
+    )
+    told = [
+        told_by_stream(answer.order, answer.report, answer.fills[0]) for answer in answers if answer.report
+    ]
+    for answer in answers:
+        answer.fills = ()
+    apply(answers[0].order.account, told[0])
+    with CaptureQueriesContext(connection) as of_answer:
+        recording.record(answers[:1], now())
+    recording.record(answers[1:], now())
+    with CaptureQueriesContext(connection) as of_stream:
+        apply(answers[1].order.account, told[1])
+    assert (len(written_orders(of_answer)), len(written_orders(of_stream))) == (0, 1)
+    for order in (first_told, first_answered):
+        order.refresh_from_db()
+        assert (order.status, order.fills_complete) == (OrderStatus.FILLED, True)
+        assert (order.due_at, order.lease_until, order.unknown_since) == (None, None, None)
+        assert order.acknowledged_at is not None
+
+
 def test_a_stale_part_does_not_reopen_an_order_that_ended(paper_exchange: PaperExchange) -> None:
     order = an_entry()
     paper_exchange.add_fault(kind="partial", account=order.account.name, fraction="0.3")

@@ -9,7 +9,7 @@ import pytest
 from pytest_django import Settings
 
 from accounts.models import Account
-from accounts.services.gateways import close_gateways, gateways
+from accounts.services.gateways import clock_offset_ms, close_gateways, gateways
 from accounts.services.registry import create_account
 from exchange.factory import ExperimentalFactory
 from exchange.port import Market
@@ -22,10 +22,11 @@ from trading.domain.protection import WOULD_TRIGGER
 from trading.domain.states import OrderPurpose, OrderStatus, PositionStatus, Protection
 from trading.models import Order, Position
 from trading.services import protection
+from trading.services.execution import claiming
 from trading.services.orders import new_exit
 from trading.services.stop_rows import StopRows
 from trading.tests.services.holding import answer
-from trading.tests.services.journey import BTC, _verified, now, read_back, set_columns
+from trading.tests.services.journey import BTC, _verified, fit_accounts, now, read_back, set_columns
 from trading.tests.services.sending import an_entry, grow_older, look_up, send
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("unthrottled", "faults")]
@@ -164,3 +165,18 @@ def test_an_order_that_was_never_taken_is_absent_only_by_the_rule(venue: Venue) 
     assert (order.status, order.code) == (OrderStatus.EXPIRED, "NOT_PLACED")
     assert len(placements(venue)) == 1
     assert venue.book.orders == []
+
+
+def test_each_request_of_a_chunk_carries_the_time_of_its_own_exchange(venue: Venue) -> None:
+    """One clock for all would have the exchange that is behind refuse what is from its future."""
+    here, too = fit_accounts(2)
+    set_columns(venue.account, clock_offset_ms=-700)
+    orders = [an_entry(account) for account in (here, venue.account, too)]
+    claimed = claiming.claim([order.pk for order in orders])
+    assert len(claiming.mark_submitted(claimed, now())) == 3
+    for order in orders:
+        order.refresh_from_db()
+    at_home, there, beside = (order.request_timestamp_ms or 0 for order in orders)
+    assert at_home == beside
+    assert at_home - there == clock_offset_ms(here, Market.FUTURES) + 700
+    assert [order.request_timestamp_ms for order in claimed] == [at_home, there, beside]

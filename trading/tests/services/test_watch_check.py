@@ -113,6 +113,15 @@ def test_a_stop_behind_the_mark_is_followed_without_any_watcher() -> None:
     assert position.events.filter(code="EXIT_WANTED").count() == 1
 
 
+def test_a_price_of_before_a_stop_was_moved_past_it_closes_nothing() -> None:
+    """A target was taken and the stop raised; on the board is still the price from before both."""
+    position = enter()
+    publish(position.stop_price)
+    Position.objects.filter(pk=position.pk).update(updated_at=now() + timedelta(milliseconds=1))
+    assert check(now()) == Bells()
+    assert fresh(position).closing_for == ""
+
+
 def test_nothing_is_followed_by_an_old_mark_or_where_nothing_is_open() -> None:
     position = enter()
     old = now() - timedelta(seconds=6)

@@ -78,6 +78,22 @@ def test_a_batch_is_published_and_followed(watch: PriceWatch, rung: list[Bells])
     MarkBoard(connected()).publish([MarkPrice(BTC, Decimal(100_000), now() + timedelta(milliseconds=1))])
 
 
+def test_what_a_stream_brings_later_than_the_poll_before_it_closes_nothing(
+    watch: PriceWatch, rung: list[Bells]
+) -> None:
+    """The stream hung, the mark was polled and a target taken; then the stream brings what it had kept."""
+    position = hold()
+    second, before = Decimal(position.plan["levels"][1]["price"]), now()
+    load(watch)
+    watch.on_marks([MarkPrice(BTC, Decimal(100_000), before)], before, is_streamed=True)
+    watch.on_marks([MarkPrice(BTC, second, before + timedelta(seconds=3))], now(), is_streamed=False)
+    assert fresh(position).reduction["reason"] == "TAKE_PROFIT_2"
+    load(watch)
+    watch.on_marks([MarkPrice(BTC, Decimal(100_000), before)], now(), is_streamed=True)
+    assert fresh(position).closing_for == ""
+    assert not position.events.filter(code="STOP_CROSSED").exists()
+
+
 def test_a_silent_stream_is_told_once_and_its_return_too(moments: list[float], watch: PriceWatch) -> None:
     moments[0] += 5
     watch.once_a_second(now())
@@ -110,16 +126,16 @@ def test_what_is_due_rings_and_not_again_while_its_bell_is_on_the_way(
 def test_the_process_beats_publishes_every_mark_and_ends_clean(
     exchange: PaperExchange, tmp_path: Path
 ) -> None:
-    connected().delete(heartbeat.WATCHER, heartbeat.MARKS)
+    connected().delete(heartbeat.watcher_key("watcher_2"), heartbeat.MARKS)
     place = {"VAR_DIR": str(tmp_path / "var"), "DATABASE_URL": "", "PAPER_EXCHANGE_URL": exchange.url}
     env = {**os.environ, **place}
     manage = [sys.executable, str(ROOT / "manage.py")]
     subprocess.run([*manage, "migrate", "-v0"], env=env, check=True, timeout=60)
-    process = Process("watcher", [*manage, "watch_prices"], tmp_path, env)
+    process = Process("watcher", [*manage, "watch_prices", "--name", "watcher_2"], tmp_path, env)
     process.start()
     try:
         wait_until(lambda: heartbeat.age_seconds(connected(), heartbeat.MARKS) is not None, "marks", 60)
-        wait_until(lambda: heartbeat.age_seconds(connected(), heartbeat.WATCHER) is not None, "a beat", 5)
+        wait_until(lambda: "watcher_2" in heartbeat.watcher_ages_seconds(connected()), "a beat", 5)
         marks = MarkBoard(connected()).read()
         assert len(marks) > 10
         assert process.is_running

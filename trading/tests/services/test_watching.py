@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from django.db import DatabaseError
-from django.db.models import Q
 from django.utils import timezone
 from pytest_django import Settings
 
@@ -366,19 +365,59 @@ def test_a_load_that_failed_is_made_again_at_the_next_mark(
 ) -> None:
     hold()
     Position.objects.update(updated_at=timezone.now() - timedelta(minutes=5))
-    real, loads = levels.levels_of, []
+    real, loads = levels.all_levels, []
 
-    def away_at_first(which: Q) -> Any:
-        loads.append(which)
+    def away_at_first() -> Any:
+        loads.append(1)
         if len(loads) == 1:
             raise DatabaseError("away")
-        return real(which)
+        return real()
 
-    monkeypatch.setattr(levels, "levels_of", away_at_first)
+    monkeypatch.setattr(levels, "all_levels", away_at_first)
     with pytest.raises(DatabaseError):
         watcher.on_marks({BTC: MARK}, now())
     watcher.on_marks({BTC: MARK}, now())
     assert watcher.watched == 1
+
+
+def test_all_exits_of_a_crowd_are_rung_before_anything_is_read_for_the_next_mark(
+    watcher: Watcher, exchange: PaperExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_of_three = enter(account=fit_accounts(3)[0])
+    watcher.load()
+    watcher.see({BTC: level(one_of_three, 1)})
+    monkeypatch.setattr(watcher_memory, "CHUNK", 1)
+    real, happened = levels.levels_of, list[str]()
+
+    def noted(position_ids: Any) -> Any:
+        happened.append("read")
+        return real(position_ids)
+
+    monkeypatch.setattr(levels, "levels_of", noted)
+    for bells in watcher.acts(now()):
+        happened += ["rung"] * len(bells.positions + bells.exits)
+
+    assert happened == ["rung", "rung", "rung", "read"]
+    assert not watcher.crossed
+
+
+def test_what_was_followed_and_could_not_be_read_is_followed_once_more_and_wants_nothing_twice(
+    watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    position = hold()
+    watcher.load()
+    watcher.see({BTC: level(position, 1)})
+
+    def away(_: Any) -> Any:
+        raise DatabaseError("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(levels, "levels_of", away)
+        watcher.act(now())
+    assert watcher.crossed == {position.pk}
+    assert watcher.act(now()) == Bells()
+    assert codes_of(position).count("EXIT_WANTED") == 1
+    assert not watcher.crossed
 
 
 def test_what_moved_while_the_rows_could_not_be_read_is_read_when_they_can(
@@ -476,6 +515,21 @@ def test_slices_find_what_a_refresh_missed_in_either_direction(exchange: PaperEx
     assert watcher.watched == 1
     watcher.take_slice()
     assert watcher.watched == 0
+
+
+def test_a_price_of_before_a_stop_was_moved_that_comes_late_does_not_close(exchange: PaperExchange) -> None:
+    """Somebody stood still for two seconds, and hears now what the market was before it took a target."""
+    position = hold()
+    watcher = Watcher()
+    watcher.load()
+    tick(watcher, level(position, 2))
+    assert the_plan(fresh(position)).stop_reason == CloseReason.RATCHET
+    watcher.refresh()
+    watcher.see({BTC: MARK}, late_seconds=2)
+    assert watcher.act(now()) == Bells()
+    assert fresh(position).closing_for == ""
+    watcher.see({BTC: MARK})
+    assert watcher.act(now()) != Bells(), "heard in time it is the market's"
 
 
 def test_a_mark_of_before_a_row_was_written_does_not_cross_its_levels(exchange: PaperExchange) -> None:

@@ -15,6 +15,7 @@ from redis import Redis
 from exchange.port import Market
 from trading.domain.states import DenyCode
 from trading.models import Allocation, Decision, Order, Signal
+from trading.services import market
 from trading.services.allocation import allocate
 from trading.services.desk_exposure import read_desk_exposure
 from trading.services.selection import request, select
@@ -199,3 +200,20 @@ def test_pages_and_routes_of_market_exposure_and_choices(
     assert detail["considered"] == {"waiting": 1, "candidates": 1}
     assert detail["candidates"][0]["verdict"] == "QUALITY"
     assert detail["candidates"][0]["signal"] == str(signal.uuid)
+
+
+def test_a_coin_not_listed_on_a_market_is_told_as_the_decision_would() -> None:
+    (account,) = fit_accounts(1, executors=(Market.SPOT,))
+    alone = next(one for one in market.instruments(Market.FUTURES) if not market.symbol_on(one, Market.SPOT))
+    (reading,) = read_why(account, now(), alone, "LONG").readings
+    assert (reading.code, refusing(reading)) == ("SYMBOL_CLOSED", ["SYMBOL_CLOSED"])
+
+
+def test_the_budgets_shown_are_of_the_money_the_gate_asks_about() -> None:
+    (account,) = fit_accounts(1, executors=(Market.SPOT,))
+    set_columns(account, wallet_balance=Decimal(70), available_balance=Decimal(70))
+    a_position(account, ETH)
+    told = {one.name: one for one in read_why(account, now(), BTC, "LONG").standings}
+    assert [told[name].limit for name in ("open risk", "risk of longs")] == [500, 500]
+    (load,) = read_desk_exposure(now()).accounts
+    assert [load.budget, load.side_budget] == [500, 500], "who trades spot alone is long alone"
