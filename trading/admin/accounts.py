@@ -1,4 +1,4 @@
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.conf import settings
 from django.contrib import admin, messages
@@ -15,7 +15,9 @@ from accounts.errors import AccountRefused
 from accounts.models import Account
 from trading.domain.states import OPEN, OrderPurpose, PositionStatus
 from trading.models import Order, Position
-from trading.services.account_changes import archive
+from trading.services.account_changes import archive, refuse_holding
+
+MODES = frozenset({"position_mode", "margin_mode"})
 
 admin.site.unregister(Account)
 
@@ -34,6 +36,12 @@ class DeskAccountAdmin(AccountAdmin):
             purpose__in=[OrderPurpose.HARD_STOP, OrderPurpose.WORKING_STOP]
         )
         return super().get_queryset(request).annotate(held=_count(held), awaited=_count(awaited))
+
+    def save_model(self, request: HttpRequest, obj: Account, form: Any, change: bool) -> None:
+        """As for any account; an open position holds it in its modes."""
+        if change and MODES & set(form.changed_data):
+            refuse_holding(obj)
+        super().save_model(request, obj, form, change)
 
     @display(description="Positions", ordering="held")  # type: ignore[untyped-decorator]  # unfold has no types
     def open_positions(self, account: Account) -> int:

@@ -92,6 +92,7 @@ class PositionAdmin(DeskRowsAdmin):
     )
     list_select_related = ("account",)
     search_fields = ("account__name", "symbol")
+    ordering = ("-id",)
     actions = ["close_selected"]
     inlines = [EventInline, PositionOrderInline]
 

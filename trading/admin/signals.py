@@ -3,10 +3,10 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
-from unfold.admin import ModelAdmin
 from unfold.contrib.filters.admin import RangeDateTimeFilter
 from unfold.decorators import display
 
+from accounts.admin.rows import RefusingAdmin
 from exchange.errors import ReadFailed
 from trading.admin.figures import SIDES, SIGNALS, figure, moment
 from trading.admin.rows import DeskRowsAdmin
@@ -17,7 +17,7 @@ from trading.tasks import ring
 
 
 @admin.register(SignalSource)
-class SignalSourceAdmin(ModelAdmin):  # type: ignore[misc]  # unfold has no types
+class SignalSourceAdmin(RefusingAdmin):
     """Who may send signals. A source is switched off here; its rows stay."""
 
     list_display = ("name", "is_active", "weight", "is_demonstration", "note", "note_at")

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import structlog
-from django.db import OperationalError
+from django.conf import settings
+from django.core.exceptions import RequestDataTooBig
+from django.db import DataError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from ninja import NinjaAPI, Schema
 from ninja.errors import HttpError, ValidationError
@@ -69,6 +71,8 @@ def install(api: NinjaAPI) -> None:
     api.add_exception_handler(ValidationError, _on_validation_error)
     api.add_exception_handler(HttpError, _on_http_error)
     api.add_exception_handler(Http404, _on_missing)
+    api.add_exception_handler(RequestDataTooBig, _on_too_large)
+    api.add_exception_handler(DataError, _on_unstorable)
     api.add_exception_handler(OperationalError, _on_database_away)
     api.add_exception_handler(Exception, _on_crash)
 
@@ -98,6 +102,14 @@ def _on_http_error(_: HttpRequest, error: Exception | type[Exception]) -> HttpRe
 
 def _on_missing(_: HttpRequest, __: Exception | type[Exception]) -> HttpResponse:
     return envelope(404, "NOT_FOUND", "there is no such row")
+
+
+def _on_too_large(_: HttpRequest, __: Exception | type[Exception]) -> HttpResponse:
+    return envelope(413, "TOO_LARGE", f"a body has at most {settings.DATA_UPLOAD_MAX_MEMORY_SIZE} bytes")
+
+
+def _on_unstorable(_: HttpRequest, __: Exception | type[Exception]) -> HttpResponse:
+    return envelope(422, "INVALID", "a value is longer than its column, or has a character none may have")
 
 
 def _on_database_away(request: HttpRequest, error: Exception | type[Exception]) -> HttpResponse:

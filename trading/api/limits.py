@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
+from django.conf import settings
 from django.http import HttpRequest
 from django.shortcuts import get_object_or_404
 from ninja import Router, Schema
@@ -42,10 +43,14 @@ class LimitIn(Schema):
 
 
 class LimitOut(Schema):
-    """A limit in effect, and who set it: `setting` (default or environment), `desk`, `group` or `account`."""
+    """A limit in effect, and who set it: `setting` (default or environment), `desk`, `group` or `account`.
+
+    `unit` is `%` where the value is a percentage, else empty.
+    """
 
     name: str
     value: str
+    unit: str
     origin: str
 
 
@@ -142,7 +147,7 @@ def _set(owner: Owner, name: str, value: str, by: str) -> LimitOut:
     told = _effective(owner).shown_whole().get(name.lower())
     if told is None:
         raise ApiError(422, "BAD_LIMIT", f"{name[:60]}: no such limit")
-    return LimitOut(name=name.lower(), value=told[0], origin=told[1])
+    return _limit(name.lower(), *told)
 
 
 def _effective(owner: Owner) -> EffectiveLimits:
@@ -159,4 +164,8 @@ def _usable(read: Callable[[], EffectiveLimits]) -> EffectiveLimits:
 
 
 def _shown(limits: dict[str, tuple[str, str]]) -> list[LimitOut]:
-    return [LimitOut(name=name, value=value, origin=origin) for name, (value, origin) in limits.items()]
+    return [_limit(name, *told) for name, told in limits.items()]
+
+
+def _limit(name: str, value: str, origin: str) -> LimitOut:
+    return LimitOut(name=name, value=value, unit=settings.LIMITS.unit(name), origin=origin)

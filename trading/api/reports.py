@@ -53,7 +53,13 @@ class PulseOut(Schema):
 
 
 class AccountsOut(Schema):
-    """How the accounts are, and their money as last read; `day_change` is since each account's midnight."""
+    """How the accounts are, and their money as last read; `day_change` is since each account's midnight.
+
+    Equity is of the futures wallets; transfers are no change of a day.
+
+    Each oldest moment is that of the account that waits longest: `oldest_picture_at` was told by its stream
+    or read, `oldest_audit_at` was read whole and compared with the rows.
+    """
 
     total: int
     active: int
@@ -66,6 +72,7 @@ class AccountsOut(Schema):
     day_change_equity_pct: Figure | None
     oldest_picture_at: datetime | None
     oldest_balance_at: datetime | None
+    oldest_audit_at: datetime | None
 
 
 class SourceOut(Schema):

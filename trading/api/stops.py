@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from django.conf import settings
 from django.http import HttpRequest
 from ninja import Router, Schema, Status
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, StringConstraints
 
 from trading.api.authentication import caller, needs
 from trading.api.errors import ApiError
@@ -18,7 +18,7 @@ from trading.tasks import ring
 
 router = Router(tags=["stop everything"])
 
-Reason = Annotated[Text, Field(min_length=1, max_length=300)]
+Reason = Annotated[Text, StringConstraints(strip_whitespace=True, min_length=1, max_length=300)]
 ScopeText = Annotated[
     Text,
     Field(description="desk, group:<name>, account:<name>, symbol:<symbol> or venue:<name>", max_length=90),
@@ -99,6 +99,7 @@ def stop(request: HttpRequest, body: StopIn) -> Status[HaltOut]:
             caller(request),
             now,
             includes_foreign=body.includes_foreign and body.level == "FLATTEN",
+            ring=ring,
         )
     except ScopeUnknown as error:
         raise ApiError(422, "SCOPE", str(error)) from error

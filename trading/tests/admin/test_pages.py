@@ -205,3 +205,35 @@ def test_schedules_are_shown_in_the_same_style(owner: Client, redis: Redis) -> N
 def test_every_model_a_person_may_see_is_registered() -> None:
     registered = set(admin.site._registry)
     assert set(LISTS) <= registered
+
+
+TERMS = {
+    "name": "alpha",
+    "time_zone": "UTC",
+    "leverage": "3",
+    "position_mode": "one-way",
+    "margin_mode": "isolated",
+    **{f"{prefix}-{kind}_FORMS": "0" for prefix in ("executors", "limits") for kind in ("TOTAL", "INITIAL")},
+}
+
+
+@pytest.mark.parametrize("changed", [{"position_mode": "hedge"}, {"margin_mode": "cross"}])
+def test_an_open_position_holds_an_account_in_its_modes(owner: Client, changed: dict[str, str]) -> None:
+    account = rows.account("alpha")
+    held = rows.position(account)
+    page = path(Account, "change", account.pk)
+    told = owner.post(page, TERMS | changed, follow=True).content.decode()
+    assert "HAS_POSITION" in told
+    account.refresh_from_db()
+    assert (account.position_mode, account.margin_mode) == ("one-way", "isolated")
+    Position.objects.filter(pk=held.pk).update(status=PositionStatus.CLOSED, closed_at=rows.NOON)
+    owner.post(page, TERMS | changed)
+    account.refresh_from_db()
+    assert changed.items() <= {**vars(account)}.items()
+
+
+def test_a_mode_nobody_knows_is_an_error_beside_its_field(owner: Client) -> None:
+    account = rows.account("alpha")
+    answer = owner.post(path(Account, "change", account.pk), TERMS | {"position_mode": "sideways"})
+    assert answer.status_code == 200
+    assert "sideways is not one of the available choices" in answer.content.decode()

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from accounts.models import AccountGroup, LimitOverride
 from tests.processes import PaperExchange
 from trading.models import Halt, Signal
 from trading.services.tokens import Scope
@@ -95,3 +96,34 @@ def test_a_signal_that_ends_beyond_the_calendar_is_refused_and_the_list_still_an
 def test_a_cursor_beyond_every_row_is_no_crash(asking: Asker, number: str) -> None:
     cursor = urlsafe_b64encode(f"after:{number}".encode()).decode()
     assert asking(Scope.READ).get(f"/api/bot/signals?cursor={cursor}").status_code == 200
+
+
+def test_a_body_that_is_too_large_is_refused_as_that(asking: Asker) -> None:
+    body = {"source": "x" * 3_000_000}
+    answer = asking(Scope.SIGNALS_WRITE).post("/api/bot/signals", body, content_type="application/json")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (413, "TOO_LARGE")
+    assert not Signal.objects.exists()
+
+
+@pytest.mark.parametrize("path", ["groups/%00/limits/max_positions", "groups/calm/limits/%00"])
+def test_a_path_with_a_nul_character_is_refused(asking: Asker, path: str) -> None:
+    AccountGroup.objects.create(name="calm")
+    body = {"value": "5"}
+    answer = asking(Scope.ADMIN).put(f"/api/bot/multi-account/{path}", body, content_type="application/json")
+    assert answer.status_code in {404, 422}
+
+
+@pytest.mark.parametrize("name", ["nope", "x" * 300])
+def test_a_limit_that_does_not_exist_is_refused_by_name_however_long_it_is(asking: Asker, name: str) -> None:
+    body = {"value": "5"}
+    answer = asking(Scope.ADMIN).put(f"/api/bot/limits/{name}", body, content_type="application/json")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "BAD_LIMIT")
+    assert not LimitOverride.objects.exists()
+
+
+@pytest.mark.usefixtures("paper_exchange")
+def test_a_source_of_blanks_has_no_name(asking: Asker) -> None:
+    body = {"source": " ", "external_id": "1", "symbol": "BTCUSDT", "side": "LONG", "action": "close"}
+    answer = asking(Scope.SIGNALS_WRITE).post("/api/bot/signals", body, content_type="application/json")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "SOURCE")
+    assert not Signal.objects.exists()

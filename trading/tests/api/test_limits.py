@@ -10,6 +10,8 @@ from pytest_django import Settings
 
 from accounts.models import Account, AccountGroup, LimitOverride
 from accounts.services.gateways import close_gateways
+from accounts.services.limits import set_override
+from tests.meanwhile import meanwhile
 from tests.processes import PaperExchange
 from trading import tasks
 from trading.domain.states import DenyCode
@@ -48,6 +50,7 @@ def test_each_limit_tells_its_value_and_who_set_it(asking: Asker) -> None:
     assert put(client, "limits/max_positions", "4").json() == {
         "name": "max_positions",
         "value": "4",
+        "unit": "",
         "origin": "desk",
     }
     assert told(client, of_account(account), "max_positions") == ("4", "desk")
@@ -155,3 +158,20 @@ def test_a_limit_lowered_under_what_is_used_denies_and_sends_nothing(asking: Ask
     decision = decide_again()
     assert list(decision.allocations.values_list("outcome", "code")) == [("DENIED", DenyCode.MAX_POSITIONS)]
     assert not Order.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_two_who_set_a_limit_at_the_same_moment_both_are_answered_and_both_are_kept(asking: Asker) -> None:
+    client = asking(*ALL)
+    answer = meanwhile(
+        lambda: set_override(None, "max_positions", "3", "olga"),
+        lambda: put(client, "limits/max_positions", "4"),
+    )
+    assert (answer.status_code, answer.json()["value"]) == (200, "4")
+    changes = client.get(f"{BOT}/limits/changes").json()["items"]
+    assert [(one["before"], one["after"]) for one in changes] == [("3", "4"), ("", "3")]
+
+
+def test_a_percentage_says_so(asking: Asker) -> None:
+    told = {one["name"]: one["unit"] for one in asking(Scope.READ).get("/api/bot/limits").json()}
+    assert (told["risk_budget"], told["max_positions"]) == ("%", "")

@@ -61,3 +61,10 @@ def test_a_stop_of_nothing_known_is_refused(
 
     assert (response.status_code, response.json()["error"]["code"]) == (422, code)
     assert not Halt.objects.exists()
+
+
+def test_a_reason_of_blanks_is_none(asking: Asker, redis: Redis) -> None:
+    client = asking(Scope.TRADE, Scope.READ)
+    body = {"scope": "desk", "level": "HALT_ENTRIES", "reason": " "}
+    assert client.post("/api/bot/emergency-stop", body, content_type="application/json").status_code == 422
+    assert not Halt.objects.exists()
