@@ -162,3 +162,26 @@ def test_ten_seconds_without_a_verified_stop_are_told_by_the_monitor_whoever_was
     desk.monitor()
     assert desk.alerts("NO_VERIFIED_STOP") == []
     assert desk.get("status")["longest_unprotected_seconds"] is None
+
+
+@pytest.mark.parametrize("is_included", [False, True], ids=["named", "included"])
+def test_a_flatten_closes_a_strangers_position_only_when_it_is_told_to(
+    desk: PublicDesk, account: Account, *, is_included: bool
+) -> None:
+    desk.open_one()
+    bought = stranger(Position(account=account, symbol=ETH, is_long=True), OrderSide.BUY, Decimal("0.5"))
+    IoLoop.current().run(gateway_for(account, Market.FUTURES).submit_order(bought), 10)
+    read_anew(desk)
+    assert desk.position(account.name, ETH)["is_foreign"]
+
+    asked = {"level": "FLATTEN", "reason": "a drill", "includes_foreign": is_included}
+    desk.post("emergency-stop", scope=f"account:{account.name}", **asked)
+    desk.monitor()
+    (halt,) = (one for one in desk.get("emergency-stop")["items"] if one["level"] == "FLATTEN")
+    proof = halt["result"]["accounts"][account.name]
+    assert proof["is_flat"]
+    assert [one["symbol"] for one in proof["foreign"]] == ([] if is_included else [ETH])
+    left = {"status": "CLOSED", "quantity": "0"} if is_included else {"status": "OPEN", "quantity": "0.5"}
+    assert Decimal(desk.position(account.name, ETH)["quantity"]) == Decimal(left["quantity"])
+    assert desk.position(account.name, ETH)["status"] == left["status"]
+    assert desk.position(account.name)["status"] == "CLOSED"

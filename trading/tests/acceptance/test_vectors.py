@@ -49,9 +49,10 @@ def test_every_vector_of_exits_is_proven_over_the_public_interface() -> None:
 
 
 @pytest.fixture
-def narrow(settings: Settings) -> None:
-    """Plans whose stop is not widened beyond costs and noise."""
+def narrow(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plans not widened beyond costs and noise, nor stretched by the funding of the hour."""
     settings.LIMITS = replace(settings.LIMITS, min_stop=False)
+    monkeypatch.setattr(exit_plan, "FUNDING_WEIGHT", Decimal(0))
 
 
 def moves_of(plan: dict[str, Any]) -> list[Decimal]:
