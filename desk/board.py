@@ -13,7 +13,6 @@ from accounts.services import breakers
 from accounts.services.limits import SETTING, effective_limits, history
 from alerts.models import Alert
 from alerts.services.record import RISING
-from trading.domain.limits import TUNABLES, Kind
 from trading.domain.percent import to_percent
 from trading.domain.states import DecisionStatus, PositionStatus, Protection
 from trading.models import Decision, Position
@@ -216,7 +215,7 @@ def _closed() -> QuerySet[Position]:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """A limit in effect, with its unit where it is a percentage, and who set it."""
+    """A limit in effect as it is written, and who set it."""
 
     name: str
     value: str
@@ -251,13 +250,8 @@ def read_account(account: Account, now: datetime) -> dict[str, Any]:
 def _limits(account: Account) -> tuple[list[Limit], str]:
     """Its limits by name, or why it has none to enter under."""
     try:
-        shown = effective_limits(account).shown()
+        found = effective_limits(account)
     except ValueError as error:
         return [], f"No entries: {error}"
-    return [
-        Limit(name, _with_unit(name, value), origin) for name, (value, origin) in sorted(shown.items())
-    ], ""
-
-
-def _with_unit(name: str, value: str) -> str:
-    return f"{value}\u202f%" if TUNABLES[name].kind is Kind.PERCENT else value
+    shown = sorted(found.shown().items())
+    return [Limit(name, *told) for name, told in shown], ""

@@ -44,7 +44,7 @@ class Box:
 
 
 WIDE = Box("wide", width=1160, height=400, right=150, bottom=24, times=8)
-NARROW = Box("narrow", width=380, height=300, right=96, bottom=22, times=3)
+NARROW = Box("narrow", width=380, height=300, right=122, bottom=22, times=3)
 
 
 @dataclass(frozen=True, slots=True)

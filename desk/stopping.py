@@ -11,7 +11,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django.views.decorators.http import require_POST, require_safe
 
 from accounts.models import Account, AccountGroup
 from desk.access import TRADES, for_operators, for_traders
@@ -60,7 +60,7 @@ class ResumeForm(forms.Form):
     reason = forms.CharField(max_length=300)
 
 
-@require_GET
+@require_safe
 @never_cache
 @for_operators
 def stops(request: HttpRequest) -> HttpResponse:
@@ -68,7 +68,7 @@ def stops(request: HttpRequest) -> HttpResponse:
     return _page(request, StopForm(initial={"scope": "desk", "level": HaltLevel.HALT_ENTRIES}))
 
 
-@require_http_methods(["POST"])
+@require_POST
 @never_cache
 @for_traders
 def ask(request: HttpRequest) -> HttpResponse:
@@ -104,6 +104,7 @@ def raise_halt(request: HttpRequest) -> HttpResponse:
         request.user.get_username(),
         settings.CLOCK.now(),
         includes_foreign=told["includes_foreign"] and told["level"] == HaltLevel.FLATTEN,
+        ring=ring,
     )
     ring(bells)
     return redirect("desk:stops")

@@ -5,7 +5,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_GET
+from django.views.decorators.http import require_safe
 
 from accounts.models import Account
 from desk.access import for_operators
@@ -28,9 +28,10 @@ from trading.services.status import read_status
 from trading.services.why import read_why
 
 CURVE = timedelta(hours=24)
+LONGEST_NUMBER = 18
 
 
-@require_GET
+@require_safe
 @never_cache
 @for_operators
 def board(request: HttpRequest) -> HttpResponse:
@@ -39,7 +40,7 @@ def board(request: HttpRequest) -> HttpResponse:
     return render(request, "desk/board.html", {"board": shown, "status": shown.status})
 
 
-@require_GET
+@require_safe
 @never_cache
 @for_operators
 def live(request: HttpRequest) -> HttpResponse:
@@ -48,7 +49,7 @@ def live(request: HttpRequest) -> HttpResponse:
     return render(request, "desk/live.html", {"board": shown, "status": shown.status, "is_update": True})
 
 
-@require_GET
+@require_safe
 @never_cache
 @for_operators
 def equity(_: HttpRequest) -> HttpResponse:
@@ -60,7 +61,7 @@ def equity(_: HttpRequest) -> HttpResponse:
     )
 
 
-@require_GET
+@require_safe
 @never_cache
 @for_operators
 def account(request: HttpRequest, account_id: UUID) -> HttpResponse:
@@ -70,7 +71,7 @@ def account(request: HttpRequest, account_id: UUID) -> HttpResponse:
     return render(request, "desk/account.html", {"status": read_status(now), **read_account(row, now)})
 
 
-@require_GET
+@require_safe
 @never_cache
 @for_operators
 def decision(request: HttpRequest, decision_id: UUID) -> HttpResponse:
@@ -92,19 +93,19 @@ def decision(request: HttpRequest, decision_id: UUID) -> HttpResponse:
     )
 
 
-@require_GET
+@require_safe
 @never_cache
 @for_operators
 def looks(request: HttpRequest) -> HttpResponse:
     """Every look for a signal, newest first: what was chosen, or why nothing was."""
-    before = request.GET.get("before", "")
+    before = request.GET.get("before", "")[:LONGEST_NUMBER]
     only_none = request.GET.get("only") == "none"
     found = read_looks(int(before) if before.isdecimal() else None, only_none=only_none)
     shown = {"status": read_status(settings.CLOCK.now()), "looks": found, "only_none": only_none}
     return render(request, "desk/looks.html", shown)
 
 
-@require_GET
+@require_safe
 @never_cache
 @for_operators
 def market(request: HttpRequest) -> HttpResponse:
@@ -124,7 +125,7 @@ def _read_market(now: datetime) -> tuple[list[MarketFigures], str]:
         return [], str(failed)
 
 
-@require_GET
+@require_safe
 @never_cache
 @for_operators
 def exposure(request: HttpRequest) -> HttpResponse:
@@ -135,7 +136,7 @@ def exposure(request: HttpRequest) -> HttpResponse:
     )
 
 
-@require_GET
+@require_safe
 @never_cache
 @for_operators
 def why(request: HttpRequest, account_id: UUID) -> HttpResponse:
@@ -156,7 +157,7 @@ def why(request: HttpRequest, account_id: UUID) -> HttpResponse:
     return render(request, "desk/why.html", shown)
 
 
-@require_GET
+@require_safe
 @never_cache
 @for_operators
 def position(request: HttpRequest, position_id: UUID) -> HttpResponse:

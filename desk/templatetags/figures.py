@@ -7,6 +7,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
 from django import template
+from django.conf import settings
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
@@ -30,6 +31,12 @@ def money(value: Decimal | None) -> str:
 
 
 @register.filter
+def whole(value: Decimal | None) -> str:
+    """Quote units, grouped, where cents mean nothing: ``1 094 027 830``."""
+    return NOTHING if value is None else _grouped(Decimal(value), 0)
+
+
+@register.filter
 def signed(value: Decimal | None) -> str:
     """Quote units with their sign."""
     return NOTHING if value is None else _signed(Decimal(value), 2)
@@ -39,6 +46,13 @@ def signed(value: Decimal | None) -> str:
 def percent(value: Decimal | None) -> str:
     """A percentage with sign and unit: ``+0.42 %``."""
     return NOTHING if value is None else f"{_signed(Decimal(value), 2)}{THIN}%"
+
+
+@register.filter
+def with_unit(value: str, name: str) -> str:
+    """A limit as it is written, with its unit: ``5 %``."""
+    unit = settings.LIMITS.unit(name)
+    return f"{value}{THIN}{unit}" if unit else value
 
 
 @register.filter

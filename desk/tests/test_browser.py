@@ -1,7 +1,7 @@
 """The desk in a real browser: no sideways scrolling, no refused script or style, alive on its own."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +23,10 @@ LONGEST_SECONDS = 20.0
 SETTLING_MS = 300
 """For what a page complains of late."""
 
+BEYOND_THEIR_CHART = """() => Math.max(0, ...[...document.querySelectorAll(".price-chart text")].map(
+    (text) => text.getBoundingClientRect().right - text.ownerSVGElement.getBoundingClientRect().right))"""
+"""How far the longest word of a chart reaches out of it, into the edge of its card."""
+
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.django_db(transaction=True),
@@ -36,6 +40,7 @@ class Visit:
 
     complaints: list[str] = field(default_factory=list)
     overflow_px: int = 0
+    words_beyond_px: float = 0
     polls: int = 0
     has_curve: bool = False
     text: str = ""
@@ -62,6 +67,7 @@ def visit(
             found.overflow_px = page.evaluate(
                 "document.documentElement.scrollWidth - document.documentElement.clientWidth"
             )
+            found.words_beyond_px = page.evaluate(BEYOND_THEIR_CHART)
             found.has_curve = page.locator("#equity canvas").count() > 0
             found.text = page.inner_text("main")
             page.screenshot(path=shot, full_page=True)
@@ -143,7 +149,7 @@ def test_the_pages_of_one_row_fit(
         found = aside.submit(visit, url, session, viewport, "light", shot, polls).result()
         assert found.polls >= polls
         assert found.complaints == []
-        assert found.overflow_px == 0
+        assert (found.overflow_px, found.words_beyond_px) == (0, 0)
 
 
 def test_the_empty_desk_fits_a_phone(
@@ -183,5 +189,28 @@ def _lose_the_desk(url: str, session: str) -> tuple[bool, bool, bool]:
             page.unroute("**/desk/live/")
             page.wait_for_selector("#lost", state="hidden", timeout=10_000)
             return before, meanwhile, page.is_visible("#lost")
+        finally:
+            browser.close()
+
+
+def test_on_a_phone_what_needs_a_person_is_above_the_positions(
+    live_server: LiveServer, operator: Client, redis: Redis, aside: ThreadPoolExecutor
+) -> None:
+    fill_desk(redis)
+    session = operator.cookies["desk_session"].value
+    titles = ("alerts-title", "positions-title", "decisions-title", "closes-title")
+    tops = aside.submit(_tops, f"{live_server.url}/desk/", session, titles).result()
+    assert tops == sorted(tops)
+
+
+def _tops(url: str, session: str, ids: Sequence[str]) -> list[float]:
+    """How far down a phone's page each of these begins."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        try:
+            page = _page(browser, url, session, PHONE, "light")
+            page.goto(url)
+            boxes = [page.locator(f"#{one}").bounding_box() for one in ids]
+            return [box["y"] for box in boxes if box is not None]
         finally:
             browser.close()

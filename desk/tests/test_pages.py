@@ -16,7 +16,7 @@ from accounts.services.breakers import note_rejection
 from accounts.services.limits import set_override
 from exchange import heartbeat
 from tests.processes import Valkey
-from trading.domain.states import PositionStatus
+from trading.domain.states import DecisionStatus, PositionStatus
 from trading.models import Decision, Halt, Order, Position
 from trading.tests import rows
 from trading.tests.busy_desk import fill_desk
@@ -201,7 +201,7 @@ def test_the_board_asks_the_same_number_of_questions_for_any_number_of_accounts(
     fill_desk(redis, accounts=30)
     operator.get("/desk/live/")
 
-    with django_assert_max_num_queries(18):  # type: ignore[operator]
+    with django_assert_max_num_queries(20):  # type: ignore[operator]
         operator.get("/desk/live/")
 
 
@@ -298,3 +298,23 @@ def test_an_account_whose_limits_contradict_says_so(operator: Client, redis: Red
     assert "No entries: daily_loss is under 3 x risk_per_trade" in text_of(
         operator, f"/desk/accounts/{account.uuid}/"
     )
+
+
+def test_a_look_that_chose_nothing_does_not_wait_for_accounts(operator: Client, redis: Redis) -> None:
+    none = Decision.objects.create(status=DecisionStatus.NONE, reason="NO_CANDIDATES", decided_at=rows.NOON)
+    page = operator.get(f"/desk/decisions/{none.uuid}/").content.decode()
+    assert "no account was asked" in page
+    assert "not allocated yet" not in page
+
+
+@pytest.mark.parametrize("before", ["9" * 5000, "-1", "x", "٣"])
+def test_a_place_in_the_list_of_choices_that_nobody_gave_is_no_error(
+    operator: Client, redis: Redis, before: str
+) -> None:
+    assert operator.get("/desk/choices/", {"before": before}).status_code == 200
+
+
+def test_a_monitor_may_ask_for_the_head_of_a_page(operator: Client, redis: Redis) -> None:
+    assert [operator.head(path).status_code for path in ("/desk/", "/desk/choices/", "/desk/stop/")] == [
+        200
+    ] * 3
