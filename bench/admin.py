@@ -87,7 +87,7 @@ def _figures(client: Client, page: Page, rounds: int) -> list[Figure]:
     questions = _questions(client, page)
     wall, cpu = (middle(column) for column in zip(*(_open(client, page) for _ in range(rounds)), strict=True))
     return [
-        Figure(f"admin_{page.name}_questions", questions, "", bound=MOST_QUESTIONS if page.is_list else None),
+        Figure(f"admin_{page.name}_questions", questions, "", bound=MOST_QUESTIONS),
         Figure(
             f"admin_{page.name}",
             wall,

@@ -18,6 +18,7 @@ from django.conf import settings
 from django.db import connection, transaction
 
 from accounts.models import Account
+from accounts.services.entrants import hold_entrants
 from accounts.services.gateways import close_gateways, market_data
 from bench import rows
 from bench.figures import Bound, Figure, middle
@@ -29,7 +30,7 @@ from exchange.port import Market
 from trading.domain.states import PositionStatus
 from trading.models import Decision, Position, Signal, SignalSource
 from trading.models.signals import SignalStatus
-from trading.services import market, routes
+from trading.services import market
 from trading.services.assessment import assess
 from trading.services.candidates import COLUMNS, WAITING
 from trading.services.scene import load_scene, market_scene
@@ -188,10 +189,9 @@ def _judge(decision: Decision, accounts: list[Account]) -> tuple[float, float, i
 
 def _entries(decision: Decision, accounts: list[Account], seen: Any, now: datetime) -> None:
     with transaction.atomic():
-        held = Account.objects.select_for_update(of=("self",)).select_related("group").order_by("pk")
-        scene = load_scene(decision, seen, list(held.filter(pk__in=[one.pk for one in accounts])), now)
+        scene = load_scene(decision, seen, hold_entrants([one.pk for one in accounts]), now)
         for account in scene.accounts:
-            way = routes.ways(decision, account, scene.executors[account.pk])[0]
+            way = scene.ways(account)[0]
             answer = assess(scene, account, way.market, way.executor)
             if not answer.is_entry:
                 raise RuntimeError(f"{account.name}: {answer.code} {answer.detail}")

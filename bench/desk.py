@@ -22,11 +22,13 @@ from bench.stub_client import StubClient
 from exchange import heartbeat
 from trading import tasks
 from trading.domain.states import OPEN, UNDECIDED, OrderPurpose
-from trading.models import Allocation, Decision, Fill, Order
+from trading.models import Allocation, Decision, Fill, Order, WatcherProcess
 from trading.services import selection, sweeping
 from trading.services.bells import Bells
 
 THREADS = 8
+WATCHERS = 2
+"""As many as the Procfile starts."""
 READY_SECONDS = 60.0
 DONE_SECONDS = 120.0
 LOOK_SECONDS = 0.01
@@ -75,7 +77,7 @@ class Desk:
         self._most_accounts = most_accounts
         self.stub = StubClient(stage.exchange_url)
         self.pids: list[int] = []
-        self._watcher: int | None = None
+        self._watchers: list[int] = []
         self._prefix = settings.CELERY_BROKER_TRANSPORT_OPTIONS["global_keyprefix"]
 
     def __enter__(self) -> Self:
@@ -84,7 +86,7 @@ class Desk:
     def __exit__(
         self, _kind: type[BaseException] | None, _error: BaseException | None, _at: TracebackType | None
     ) -> None:
-        """End the workers and the watcher, and let go of what this process asked of the market."""
+        """End the workers and the watchers, and let go of what this process asked of the market."""
         self.stop()
         self.unwatch()
         close_gateways()
@@ -113,18 +115,22 @@ class Desk:
         with Redis.from_url(settings.REDIS_URL) as redis:
             wait_until(lambda: all(redis.exists(key) for _, key in expected), "the workers did not come up")
 
-    def watch(self, count: int) -> None:
-        """Start the watcher; returns when it hears the streams of so many accounts, and their rows say so."""
-        self.start_watcher()
+    def watch(self, count: int, *, watchers: int = WATCHERS) -> None:
+        """Start watchers; returns when they hear the streams of so many accounts, and their rows say so."""
+        self.start_watchers(watchers)
+        wait_until(lambda: WatcherProcess.objects.count() == watchers, "not every watcher came up")
         wait_until(
             lambda: self.stub.counts().listeners == count, "not every account is listened to", READY_SECONDS
         )
         self.wait_heard(count)
 
-    def start_watcher(self) -> None:
-        """Start the watcher."""
-        words = [sys.executable, str(ROOT / "manage.py"), "watch_prices"]
-        self._watcher = self._stage.start(words, self._stage.environment(self._most_accounts))
+    def start_watchers(self, count: int = WATCHERS) -> None:
+        """Start so many watchers."""
+        words = [sys.executable, str(ROOT / "manage.py"), "watch_prices", "--name"]
+        environment = self._stage.environment(self._most_accounts)
+        self._watchers = [
+            self._stage.start([*words, f"watcher_{number}"], environment) for number in range(1, count + 1)
+        ]
 
     def wait_heard(self, count: int) -> None:
         """Return when the rows of so many accounts say that their streams were proven alive."""
@@ -134,15 +140,15 @@ class Desk:
         )
 
     def unwatch(self) -> None:
-        """End the watcher."""
-        if self._watcher is not None:
-            self._stage.end(self._watcher)
-        self._watcher = None
+        """End the watchers."""
+        for pid in self._watchers:
+            self._stage.end(pid)
+        self._watchers = []
 
     @property
     def watcher_kb(self) -> float:
-        """Resident memory of the watcher."""
-        return memory_kb(self._watcher) if self._watcher is not None else 0.0
+        """Resident memory of the watchers."""
+        return sum(memory_kb(pid) for pid in self._watchers)
 
     def stop(self) -> None:
         """End the workers."""
@@ -163,7 +169,7 @@ class Desk:
         self.stub.reset(fills=fills)
         rows.pause_all_but(accounts)
         self._forget_figures()
-        if self._watcher is None:
+        if not self._watchers:
             rows.publish_mark()
         signal = rows.a_signal()
 
@@ -215,7 +221,7 @@ class Desk:
         return sum(cpu_seconds(pid) for pid in self.pids)
 
     def _watcher_cpu(self) -> float:
-        return cpu_seconds(self._watcher) if self._watcher is not None else 0.0
+        return sum(cpu_seconds(pid) for pid in self._watchers)
 
     def _forget_figures(self) -> None:
         with Redis.from_url(settings.REDIS_URL) as redis:

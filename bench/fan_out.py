@@ -100,9 +100,9 @@ def _committed(database: str, count: int, way: str, runs: Runs, passes: Passes) 
 
 
 def _cpu(name: str, runs: Runs, floor: float | None = None, bound: Bound | None = None) -> Figure:
-    """Of the workers and of the watcher: what one no longer does the other may have to."""
+    """Of the workers and of the watchers: what one no longer does the other may have to."""
     workers, watcher = middle(runs.of("cpu_per_1000")), middle(runs.of("watcher_cpu_per_1000"))
-    note = f"workers {workers:.3f}, watcher {watcher:.3f}"
+    note = f"workers {workers:.3f}, watchers {watcher:.3f}"
     return Figure(name, workers + watcher, "s", floor, bound, note)
 
 

@@ -56,7 +56,8 @@ class Flatten:
         count = len(self._accounts)
         hold(self._desk, self._accounts, [at_target(MARK * 2)] * count)
         began = time.time()
-        _, bells = emergency.raise_halt("desk", HaltLevel.FLATTEN, "measured", "bench", _now())
+        asked = ("desk", HaltLevel.FLATTEN, "measured", "bench")
+        _, bells = emergency.raise_halt(*asked, _now(), ring=tasks.ring)
         tasks.ring(bells)
         wait_until(lambda: _acknowledged() == count, "not every exit was acknowledged", 60)
         last = Order.objects.filter(purpose=OrderPurpose.EXIT).aggregate(at=Max("acknowledged_at"))["at"]

@@ -54,7 +54,7 @@ def _watched(stage: Stage, accounts: list[Account]) -> float:
     Account.objects.update(archived_at=None, heard_at=None)
     others = Account.objects.exclude(pk__in=[one.pk for one in accounts])
     others.update(archived_at=settings.CLOCK.now())
-    desk.watch(len(accounts))
+    desk.watch(len(accounts), watchers=1)
     time.sleep(SETTLE_SECONDS)
     resident = desk.watcher_kb
     desk.unwatch()

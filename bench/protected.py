@@ -45,7 +45,7 @@ def measured(stage: Stage, scale: Scale) -> Iterator[list[Figure]]:
     accounts = rows.fit_accounts(count)
     with Desk(stage, count) as desk:
         desk.start(workers=1, queues=QUEUES)
-        desk.start_watcher()
+        desk.start_watchers()
         desk.wait_heard(count)
         gc_freeze()
         legs = [_enter(account) for account in accounts][WARMING:]

@@ -151,6 +151,8 @@ def _entry(share: Allocation) -> Order:
         reserved_margin=Decimal(320),
         reserved_risk=Decimal(10),
         reserved_notional=Decimal(950),
+        is_hedge_mode=share.account.is_hedge_mode,
+        trace_id=share.decision.trace_id,
         now=share.decision.decided_at,
     )
 

@@ -46,8 +46,7 @@ class Connection(asyncio.Protocol):
         self._transport = None
         if self._tell_marks in self._exchange.mark_listeners:
             self._exchange.mark_listeners.remove(self._tell_marks)
-        if self._listens_to:
-            self._exchange.listeners.pop(self._listens_to, None)
+        self._exchange.forget(self._listens_to, self._write)
 
     def data_received(self, data: bytes) -> None:
         """Answer every whole request; what is not whole waits for the rest."""
@@ -108,11 +107,10 @@ class Connection(asyncio.Protocol):
         self._is_stream = True
         if b"listenKey" in words or path.startswith(b"/ws/"):
             self._listens_to = words.get(b"listenKey") or path.removeprefix(b"/ws/")
-            self._exchange.listeners[self._listens_to] = self._write
+            self._exchange.listeners[self._listens_to].append(self._write)
 
     def _tell(self, event: bytes, key: bytes) -> None:
-        listener = self._exchange.listeners.get(key)
-        if listener is not None:
+        for listener in self._exchange.listeners.get(key, ()):
             self._outbox.send(listener, frame(event, TEXT))
 
     def _hear(self, data: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from decimal import Decimal
 
@@ -32,7 +33,7 @@ class Exchange:
     def __init__(self) -> None:
         self.book = Book()
         self.tables = Tables()
-        self.listeners: dict[bytes, Callable[[bytes], None]] = {}
+        self.listeners: defaultdict[bytes, list[Callable[[bytes], None]]] = defaultdict(list)
         self.mark_listeners: list[Callable[[], None]] = []
         self._marked_ms = 0.0
         self._routes: dict[tuple[bytes, bytes], Callable[[Words], Answer]] = {
@@ -74,6 +75,13 @@ class Exchange:
     def _candles(self, words: Words) -> Answer:
         symbol, interval = words[b"symbol"].decode(), words[b"interval"].decode()
         return 200, self.tables.candles(symbol, interval, int(words.get(b"limit", b"500")))
+
+    def forget(self, key: bytes, listener: Callable[[bytes], None]) -> None:
+        """Let go of one who listened; others may listen to the same account, while watchers hand it over."""
+        if listener in self.listeners.get(key, ()):
+            self.listeners[key].remove(listener)
+            if not self.listeners[key]:
+                del self.listeners[key]
 
     def _counts(self) -> bytes:
         told = {"listeners": len(self.listeners), "marked_ms": self._marked_ms}
