@@ -14,6 +14,7 @@ from tests.processes import PaperExchange, Valkey
 
 PLACE = Path(tempfile.mkdtemp(prefix="phalanx-tests-"))
 VALKEY = Valkey(PLACE / "valkey")
+SLOW = ("whole_system", "browser", "timeout")
 PAPER = PaperExchange(PLACE / "paper", "--weight-limit", "0")  # a minute of tests reads more than a desk's
 
 for name in [name for name in os.environ if name.startswith(("LIMIT_", "TRADING_ACCOUNT_", "HPKE_"))]:
@@ -34,6 +35,12 @@ django.setup()
 # Whoever runs tests in several processes hands this environment on: a process that finds settings named in it
 # loads them before it has a place of its own.
 del os.environ["DJANGO_SETTINGS_MODULE"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put files of whole desks, browsers and long limits first: begun last, one keeps the rest waiting."""
+    slow = {item.path for item in items if any(item.get_closest_marker(mark) for mark in SLOW)}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 def pytest_unconfigure() -> None:

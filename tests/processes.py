@@ -18,6 +18,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from project import valkey
+from tests import warden
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 30.0
@@ -48,7 +49,7 @@ def wait_until(true: Callable[[], bool], what: str, seconds: float = START_SECON
 
 
 class Process:
-    """One program in its own process group, its output in a file."""
+    """One program in its own process group, its output in a file; it ends with us, however we end."""
 
     def __init__(self, name: str, words: Sequence[str], directory: Path, env: Mapping[str, str]) -> None:
         self.name = name
@@ -76,6 +77,7 @@ class Process:
 
     def start(self) -> None:
         """Start it, again or for the first time."""
+        self._let_go()
         with self.output_path.open("ab") as output:
             self._popen = subprocess.Popen(
                 self._words,
@@ -86,6 +88,7 @@ class Process:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        warden.guard(self.pid)
 
     def stop(self, seconds: float = STOP_SECONDS) -> None:
         """Ask it to end; kill the whole group when it does not, or leaves a child behind."""
@@ -103,6 +106,7 @@ class Process:
             return
         self._signal(signal.SIGKILL)
         self._popen.wait(STOP_SECONDS)
+        self._let_go()
 
     def pause(self) -> None:
         """SIGSTOP: it hangs with its connections open."""
@@ -120,6 +124,10 @@ class Process:
         """Wait until it ended by itself; its exit status."""
         assert self._popen is not None, f"{self.name} was not started"
         return self._popen.wait(seconds)
+
+    def _let_go(self) -> None:
+        if self._popen is not None:
+            warden.release(self.pid)
 
     def _signal(self, number: signal.Signals) -> None:
         with suppress(ProcessLookupError):

@@ -23,6 +23,7 @@ LIVE_SECONDS = 120.0
 """All programs load at once, on a machine that may have other things to do."""
 
 WORKERS = ("worker_orders", "worker_exits", "worker_monitor")
+WATCHERS = ("watcher", "watcher_2")
 QUEUES = {
     "worker_orders": ("orders",),
     "worker_exits": ("exits",),
@@ -40,7 +41,7 @@ def database_url_of_test() -> str:
 
 
 class Desk:
-    """Real workers, beat, watcher and web on the broker, paper exchange and database of the test.
+    """Real workers, beat, watchers and web on the broker, paper exchange and database of the test.
 
     Programs go by their names in the Procfile; `process(name)` has kill, pause, resume, stop and start.
     """
@@ -71,7 +72,7 @@ class Desk:
         return dict(self._env)
 
     def start(self, *names: str) -> None:
-        """Start these programs; wait until the workers, beat and watcher among them say that they live."""
+        """Start these programs; wait until the workers, beat and watchers among them say that they live."""
         if "beat" in names:
             install(timezone.now())
         if "web" in names:
@@ -82,7 +83,7 @@ class Desk:
 
     def start_all(self) -> None:
         """Start everything but the broker, the paper exchange and Flower."""
-        self.start(*WORKERS, "beat", "watcher", "web")
+        self.start(*WORKERS, "beat", *WATCHERS, "web")
 
     def process(self, name: str, copy: int = 1) -> Process:
         """One program; a second `copy` of the same is another process, found again by `name_copy`."""
@@ -119,7 +120,7 @@ class Desk:
         if not process.is_running:
             raise TimeoutError(f"{name} ended:\n{process.output[-3000:]}")
         with suppress(RedisError):
-            keys = {"beat": heartbeat.BEAT, "watcher": heartbeat.WATCHER}
+            keys = {"beat": heartbeat.BEAT} | {one: heartbeat.watcher_key(one) for one in WATCHERS}
             if name in QUEUES:
                 return all(redis.exists(heartbeat.worker_key(queue, process.pid)) for queue in QUEUES[name])
             return name not in keys or heartbeat.age_seconds(redis, keys[name]) is not None

@@ -24,6 +24,7 @@ from tests.broker_proxy import BrokerProxy
 from tests.locked_database import database_away
 from tests.processes import Process, Valkey
 from tests.proofs import missing_proofs
+from tests.running_desk import WATCHERS
 from tests.trading_desk import TradingDesk
 from trading.domain.states import OrderStatus
 from trading.models import Allocation, Decision, Order, Position
@@ -348,15 +349,15 @@ def test_every_message_sent_again_changes_nothing(desk: TradingDesk) -> None:
     assert desk.stops_there("BCH") == dict.fromkeys(desk.names, 1)
 
 
-def test_without_beat_and_watcher_the_stops_at_the_exchange_hold_and_both_take_up_again(
+def test_without_beat_and_watchers_the_stops_at_the_exchange_hold_and_both_take_up_again(
     desk: TradingDesk,
 ) -> None:
     hold(desk, "DOGE")
     shorts = hold(desk, "TRX", "SHORT")
     stop = max(Decimal(position["stop_price"]) for position in shorts)
     target = first_target("DOGE")
-    with desk.supervisor.leaving_alone("beat", "watcher"):
-        for name in ("beat", "watcher"):
+    with desk.supervisor.leaving_alone("beat", *WATCHERS):
+        for name in ("beat", *WATCHERS):
             desk.programs.process(name).kill()
         desk.pin({"TRX": str(stop + Decimal("0.0002")), "DOGE": target})
         desk.wait_for(lambda: not desk.held_there("TRX"), "the exchange to stop out every short")

@@ -20,7 +20,7 @@ from django.utils import timezone
 from accounts.models import Account, Health
 from accounts.services.registry import create_account
 from tests.processes import PaperExchange, wait_until
-from tests.running_desk import WORKERS, Desk
+from tests.running_desk import WATCHERS, WORKERS, Desk
 from trading.domain.states import OPEN, TERMINAL, OrderPurpose, Protection
 from trading.models import Decision, EquitySnapshot, Order, Position
 from trading.services import equity
@@ -119,7 +119,7 @@ class TradingDesk:
         self.further = [
             desk.process(name, copy).name for name, count in copies.items() for copy in range(2, count + 1)
         ]
-        self.supervisor = Supervisor(desk, (*WORKERS, "beat", "watcher", "web", *self.further))
+        self.supervisor = Supervisor(desk, (*WORKERS, "beat", *WATCHERS, "web", *self.further))
         self._token = create_token(f"observer {uuid4().hex[:8]}", SCOPES)
 
     def start(self) -> None:

@@ -53,10 +53,11 @@ def entered(kind: str, server_url: str) -> Iterator[Ground]:
         valkey = Valkey(place / "valkey")
         exchange = PaperExchange(place / "exchange", "--weight-limit", "0")
         _tell(place, url, valkey, exchange)
-        valkey.start()
+        # What died while it started is to be ended too.
         ends.callback(valkey.stop)
-        exchange.start()
+        valkey.start()
         ends.callback(exchange.stop)
+        exchange.start()
         broker = ends.enter_context(_line(valkey.url))
         database = ends.enter_context(_line(url)) if kind == POSTGRES else None
         yield Ground(
@@ -79,8 +80,8 @@ def _database(kind: str, server_url: str, place: Path) -> Iterator[str]:
     with ExitStack() as ends:
         if not server_url:
             server = Postgres(place / "postgres")
-            server.start()
             ends.callback(server.stop)
+            server.start()
             server_url = server.url
         name = f"chaos_{uuid4().hex[:12]}"
         with psycopg.connect(server_url, autocommit=True) as connection:

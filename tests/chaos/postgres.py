@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests import warden
 from tests.processes import ReservedPort
 
 OWNER = "postgres"
@@ -36,10 +37,23 @@ class Postgres:
         told = f"{options} -c fsync=off -c max_connections=400"
         log = str(self._directory / "server.log")
         self._run("pg_ctl", "-D", str(self._directory), "-s", "-w", "-l", log, "-o", told, "start")
+        warden.guard(self._group)
 
     def stop(self) -> None:
-        """End it at once."""
+        """End it at once, were it started."""
+        if not self._pid_file.exists():
+            return
+        group = self._group
         self._run("pg_ctl", "-D", str(self._directory), "-m", "immediate", "-s", "stop")
+        warden.release(group)
+
+    @property
+    def _pid_file(self) -> Path:
+        return self._directory / "postmaster.pid"
+
+    @property
+    def _group(self) -> int:
+        return int(self._pid_file.read_text(encoding="ascii").splitlines()[0])
 
     def _run(self, program: str, *words: str) -> None:
         subprocess.run(

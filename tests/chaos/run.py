@@ -15,8 +15,10 @@ from pathlib import Path
 from threading import Event
 
 from django.db import OperationalError
+from django.db.models import Q
 from django.utils import timezone
 
+from accounts.models import Account
 from accounts.services.gateways import close_gateways
 from tests.chaos import decks, oracle
 from tests.chaos.board import Board, Counts
@@ -27,7 +29,7 @@ from tests.chaos.nemesis import Nemesis, say
 from tests.chaos.oracle import Verdict
 from tests.chaos.sizes import Size
 from tests.processes import ROOT
-from tests.running_desk import Desk
+from tests.running_desk import WATCHERS, Desk
 from tests.trading_desk import MARKS, WEATHER, TradingDesk
 from trading.domain.states import OPEN, TERMINAL, OrderStatus
 from trading.models import Decision, Halt, Order, Position
@@ -115,7 +117,7 @@ def prepare_settings() -> None:
 def programs() -> list[str]:
     """Who may be struck: every process of the desk."""
     further = [f"{name}_{copy}" for name, count in COPIES.items() for copy in range(2, count + 1)]
-    return ["worker_orders", "worker_exits", "worker_monitor", "beat", "watcher", "web", *further]
+    return ["worker_orders", "worker_exits", "worker_monitor", "beat", *WATCHERS, "web", *further]
 
 
 def keep(ground: Ground, seed: int) -> Path:
@@ -210,6 +212,7 @@ def heal_and_judge(desk: TradingDesk, ground: Ground) -> Verdict:
 def settled(found: Callable[[], Verdict]) -> Verdict:
     """The verdict once the desk is quiet and it is clean; the last one when it never is."""
     wait(is_quiet)
+    wait(are_incomes_rows)
     verdicts = [found()]
 
     def is_clean() -> bool:
@@ -225,6 +228,12 @@ def is_quiet() -> bool:
     on_their_way = Order.objects.filter(status__in=OPEN - {OrderStatus.ACKNOWLEDGED})
     unread = Order.objects.filter(status__in=TERMINAL, fills_complete=False)
     return not (on_their_way.exists() or unread.exists() or Decision.objects.filter(status="OPEN").exists())
+
+
+def are_incomes_rows() -> bool:
+    """Whether what the exchange paid and took at the last full hour has been read of everybody."""
+    hour = timezone.now().replace(minute=0, second=0, microsecond=0)
+    return not Account.objects.filter(Q(income_read_at=None) | Q(income_read_at__lt=hour)).exists()
 
 
 def wait(true: Callable[[], bool], seconds: float = HEAL_SECONDS) -> None:

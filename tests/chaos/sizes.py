@@ -23,7 +23,7 @@ class Size:
     most_seconds: float
 
 
-ALL = ("worker_orders", "worker_orders_2", "worker_exits", "worker_monitor", "watcher")
+ALL = ("worker_orders", "worker_orders_2", "worker_exits", "worker_monitor", "watcher", "watcher_2")
 
 SIZES = {
     "short": Size(

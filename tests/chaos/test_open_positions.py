@@ -15,6 +15,7 @@ from accounts.models import Account
 from exchange import heartbeat
 from tests.chaos import oracle
 from tests.processes import ROOT, Process
+from tests.running_desk import WATCHERS
 from tests.trading_desk import MARKS, TradingDesk
 from trading.domain.states import OrderPurpose, PositionStatus, Protection
 from trading.models import Order, Position, Signal, WatcherProcess
@@ -24,10 +25,12 @@ pytestmark = [pytest.mark.whole_system, pytest.mark.drill, pytest.mark.timeout(3
 ACCOUNTS = 6
 PATIENCE_SECONDS = 60.0
 HEALED_SECONDS = 15.0
+CLEAN_SECONDS = 150.0
+"""Funding of a full hour stands in our rows up to two minutes after it."""
+
 TAKEN_OVER_SECONDS = 6.0
 """Under two seconds by the watchers' own stopwatch; here their processor is shared with a whole desk."""
 
-WATCHERS = ("watcher", "watcher_2")
 EXITS = ("worker_exits", "worker_exits_2")
 
 
@@ -35,7 +38,7 @@ EXITS = ("worker_exits", "worker_exits_2")
 def desk(open_desk: Callable[..., TradingDesk]) -> TradingDesk:
     return open_desk(
         ACCOUNTS,
-        {"watcher": 2, "worker_exits": 2},
+        {"worker_exits": 2},
         LIMIT_SIZING_MODEL="fixed_notional",
         LIMIT_FIXED_NOTIONAL="300",
         LIMIT_MAX_POSITIONS="20",
@@ -49,9 +52,7 @@ def nothing_wrong_afterwards(desk: TradingDesk) -> Iterator[None]:
     yield
     desk.exchange.delete("/paper/faults")
     desk.wait_ready()
-    desk.wait_for(
-        lambda: oracle.judge(desk.exchange, desk.names).is_clean, "a clean ledger", PATIENCE_SECONDS
-    )
+    desk.wait_for(lambda: oracle.judge(desk.exchange, desk.names).is_clean, "a clean ledger", CLEAN_SECONDS)
 
 
 # ── the watchers ─────────────────────────────────────────────────────────────

@@ -42,7 +42,7 @@ def _claim(order_ids: Sequence[int]) -> list[Order]:
     Order.objects.filter(pk__in=order_ids).update(
         status=OrderStatus.CLAIMED, claimed_by=token, lease_until=timezone.now() + claiming.LEASE
     )
-    return claiming._held(token)
+    return claiming._held(order_ids)
 
 
 def _mark_unknown(order: Order, error: GatewayError) -> Bells:
