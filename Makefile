@@ -5,9 +5,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := accounts alerts bench desk exchange paper project tests trading conftest.py manage.py
 PRESENT := $(wildcard $(SOURCES))
 # Most of a test of whole programs is waiting for them; 0 runs all in one process.
-WORKERS ?= 2
+WORKERS ?= 3
 
-.PHONY: install run test drills check replay bench chaos chaos-long one-address conformance help
+.PHONY: install run test drills check replay bench chaos chaos-long flash-crash one-address audit-round conformance help
 .DEFAULT_GOAL := help
 
 help:
@@ -19,7 +19,9 @@ help:
 	@echo "make bench            measure the desk beside the physical floor, a line of JSON a figure"
 	@echo "make chaos            kill, cut and lie to a whole desk, and compare ledgers; SEED=n, DB=postgres"
 	@echo "make chaos-long       the same with 10,000 orders"
+	@echo "make flash-crash DATA=dir  recorded days with crashes in them; every stop judged by the exchange's ledger"
 	@echo "make one-address      the weight that ACCOUNTS=1000 of one address use, by the exchange's own count"
+	@echo "make audit-round      how long ACCOUNTS=1000 of one address wait for their audit, and its weight"
 	@echo "make conformance      other clients against the paper exchange, each in an environment of its own"
 	@echo "make install          only set up"
 
@@ -44,7 +46,7 @@ run: install
 	@exec $(BIN)/python -m project.run
 
 test: $(VENV)/.dev-installed
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not drill"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not drill"
 
 # One after another: each is a whole desk, and two of them would wait for each other.
 drills: $(VENV)/.dev-installed
@@ -73,6 +75,13 @@ chaos-long: install
 
 one-address: $(VENV)/.dev-installed
 	@ONE_ADDRESS_ACCOUNTS=$(or $(ACCOUNTS),1000) $(BIN)/python -m pytest -q -s trading/tests/services/test_one_address.py
+
+audit-round: $(VENV)/.dev-installed
+	@AUDITED_ACCOUNTS=$(or $(ACCOUNTS),1000) $(BIN)/python -m pytest -q -s trading/tests/services/test_audit_round.py
+
+flash-crash: install
+	@test -n "$(DATA)" || { echo "make flash-crash DATA=folder-of-candles"; exit 2; }
+	@exec $(BIN)/python -m tests.crash --data "$(DATA)" $(ARGS)
 
 conformance: $(VENV)/.dev-installed
 	@exec $(BIN)/python -m tests.clients.conformance $(CLIENTS)
