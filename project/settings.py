@@ -273,6 +273,8 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "visibility_timeout": BROKER_VISIBILITY_SECONDS,  # the worst redelivery; the same in every process
     "unacked_restore_interval": min(5, BROKER_VISIBILITY_SECONDS / 5),
     "unacked_restore_throttle": 1,  # the default restores only every 100 s
+    # Who dies while looking for what nobody acknowledged leaves its lock: for 300 s, by default, nobody looks.
+    "unacked_mutex_expire": 5,
     "socket_timeout": 5,  # without it a dead connection hangs the worker for ever
     "socket_connect_timeout": 3,
     "socket_keepalive": True,

@@ -243,10 +243,11 @@ def test_a_broker_killed_and_back_with_its_file_has_kept_the_message(desk: Tradi
     def happen() -> str:
         with standing_still(worker):
             decision_id = desk.execute("AAVE")
-            (message,) = waiting(desk, "decide")
+            messages = waiting(desk, "decide")  # more than one where the sweep has rung it again by now
+            assert messages
             valkey.kill()
             valkey.start()
-            assert waiting(desk, "decide") == [message]
+            assert waiting(desk, "decide")[: len(messages)] == messages
             return decision_id
 
     assert_placed_once(desk, happen)
@@ -269,8 +270,9 @@ def test_a_message_sent_twice_under_one_id_is_one_placement_an_account(
             line.lost_replies = 0
             line.lose_the_reply_to("trading.tasks.decide")
             decision_id = desk.execute("INJ")
-            first, second = waiting(desk, "decide")
-            assert (first, line.lost_replies) == (second, 1)
+            lying = Counter(waiting(desk, "decide"))
+            assert line.lost_replies == 1
+            assert 2 in lying.values()  # beside it may lie what the sweep has rung
             return decision_id
 
     assert_placed_once(desk, happen)
@@ -279,13 +281,17 @@ def test_a_message_sent_twice_under_one_id_is_one_placement_an_account(
 def test_a_message_lost_between_the_broker_and_a_killed_worker_is_rung_again(
     desk: TradingDesk, line: BrokerProxy
 ) -> None:
-    worker = desk.programs.process("worker_orders")
+    worker, sweeper = desk.programs.process("worker_orders"), desk.programs.process("worker_monitor")
 
     def happen() -> str:
-        line.on_pop("trading.tasks.decide", worker.kill)
-        decision_id = desk.execute("APT")
-        desk.wait_for(lambda: worker.is_running, "the worker to be started again")
-        assert waiting(desk, "decide") == []
+        sweeper.pause()  # a slow machine's worker would find it rung again before it is seen to be lost
+        try:
+            line.on_pop("trading.tasks.decide", worker.kill)
+            decision_id = desk.execute("APT")
+            desk.wait_for(lambda: worker.is_running, "the worker to be started again")
+            assert waiting(desk, "decide") == []
+        finally:
+            sweeper.resume()
         return decision_id
 
     assert_placed_once(desk, happen)

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from django.conf import settings
 from kombu import Connection, Queue
+from kombu.transport.redis import Mutex
 from redis import Redis
 
 from project.broker import Transport
@@ -47,4 +48,13 @@ def test_a_channel_that_is_open_acknowledges(connection: Connection, redis: Redi
     assert redis.hlen("desk:unacked") == 1
     message.ack()
     assert redis.hlen("desk:unacked") == 0
+    connection.close()
+
+
+def test_who_dies_while_looking_for_lost_messages_stops_the_others_for_seconds(
+    connection: Connection, redis: Redis
+) -> None:
+    channel: Any = connection.default_channel
+    with Mutex(redis, f"desk:{channel.unacked_mutex_key}", channel.unacked_mutex_expire):
+        assert redis.ttl(f"desk:{channel.unacked_mutex_key}") <= 5
     connection.close()
