@@ -273,7 +273,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "visibility_timeout": BROKER_VISIBILITY_SECONDS,  # the worst redelivery; the same in every process
     "unacked_restore_interval": min(5, BROKER_VISIBILITY_SECONDS / 5),
     "unacked_restore_throttle": 1,  # the default restores only every 100 s
-    # Who dies while looking for what nobody acknowledged leaves its lock: for 300 s, by default, nobody looks.
+    # Who dies while looking for abandoned messages leaves its lock: by default nobody looks for 300 s.
     "unacked_mutex_expire": 5,
     "socket_timeout": 5,  # without it a dead connection hangs the worker for ever
     "socket_connect_timeout": 3,
