@@ -94,3 +94,23 @@ def test_a_stop_moved_into_profit_is_no_loss_to_be_near() -> None:
 def test_margin_under_the_reserve_is_told(available: str, expected: list[tuple[str, int]]) -> None:
     account = rows.account(**DAY, available_balance=Decimal(available))
     assert warned([account]) == expected
+
+
+def test_a_mark_that_swings_around_the_entry_is_one_warning() -> None:
+    made = rows.decision(rows.signal())
+    accounts = [rows.account(name, **DAY) for name in ("alpha", "beta")]
+    for account in accounts:
+        rows.position(account, allocation=rows.allocation(made, account))
+    for mark in ("99.9", "100.1", "99.9", "100", "99.9"):
+        assert warned(accounts, {SYMBOL: mark}) == [("DECISION_LOSING", 1)]
+    assert Alert.objects.count() == 1
+    assert warned(accounts, {SYMBOL: "101"}) == []
+
+
+def test_what_swings_around_the_day_s_warning_and_the_reserve_is_one_warning_each() -> None:
+    account = rows.account(**DAY)
+    for wallet, available in (("9799", "900"), ("9801", "985"), ("9799", "979"), ("9815", "1070")):
+        account.wallet_balance, account.available_balance = Decimal(wallet), Decimal(available)
+        assert warned([account]) == [("DAY_LOSS", 1), ("MARGIN_LOW", 1)]
+    account.wallet_balance, account.available_balance = Decimal(9_900), Decimal(1_100)
+    assert warned([account]) == []
