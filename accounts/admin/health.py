@@ -9,7 +9,7 @@ from unfold.decorators import display
 
 from accounts.admin.rows import ReadOnlyAdmin
 from accounts.models import Breaker, SymbolSetting
-from accounts.services.breakers import note_cause_gone, state_of
+from accounts.services.breakers import close_early, state_of
 
 
 @admin.register(Breaker)
@@ -39,8 +39,8 @@ class BreakerAdmin(ReadOnlyAdmin):
     @admin.action(description="Close: the cause is gone", permissions=["close"])
     def close_selected(self, request: HttpRequest, queryset: QuerySet[Breaker]) -> None:
         """Let entries through again."""
-        for breaker in queryset.select_related("account"):
-            note_cause_gone(breaker.account, [breaker.code], settings.CLOCK.now())
+        for breaker in queryset:
+            close_early(breaker, settings.CLOCK.now())
         self.message_user(request, f"{len(queryset)} closed.")
 
 

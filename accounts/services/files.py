@@ -7,6 +7,7 @@ refused, for an account is made together with its keys. All or nothing, each pro
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,6 +41,8 @@ MOST_PROBLEMS = 20
 GROUP_LENGTH = 40
 FORMULA = ("=", "+", "-", "@", "'")
 """How a cell begins that a spreadsheet would calculate; such a text is written behind a quote."""
+WORD, ESCAPED = re.compile(r"(?:[^;\\]|\\.)+", re.DOTALL), re.compile(r"\\(.)", re.DOTALL)
+"""A word of a cell of several, and what in it stands behind a backslash."""
 
 Line = dict[str, Any]
 
@@ -91,11 +94,22 @@ def _cell(value: object) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, dict):
-        return "; ".join(f"{name}={text}" for name, text in value.items())
-    if isinstance(value, list):
-        return "; ".join(value)
-    text = str(value)
+        text = _joined([f"{name}={text}" for name, text in value.items()])
+    elif isinstance(value, list):
+        text = _joined(value)
+    else:
+        text = str(value)
     return f"'{text}" if text.startswith(FORMULA) else text
+
+
+def _joined(words: Iterable[str]) -> str:
+    """Words in one cell; a semicolon in a word is written behind a backslash, as the backslash itself is."""
+    return "; ".join(word.replace("\\", "\\\\").replace(";", "\\;") for word in words)
+
+
+def _parted(text: str) -> list[str]:
+    words = [ESCAPED.sub(r"\1", part).strip() for part in WORD.findall(text)]
+    return [word for word in words if word]
 
 
 # ── in ───────────────────────────────────────────────────────────────────────
@@ -137,17 +151,16 @@ def _read_csv(text: str) -> list[Line]:
 
 
 def _uncell(name: str, cell: str) -> Any:
-    text = cell.strip()
-    parts = [part.strip() for part in text.split(";") if part.strip()]
+    text = cell.strip().removeprefix("'")
     if name == "limits":
-        return {one.strip(): value.strip() for one, value in (part.split("=", 1) for part in parts)}
+        return {one.strip(): value.strip() for one, value in (part.split("=", 1) for part in _parted(text))}
     if name in {"tags", "executors"}:
-        return parts
+        return _parted(text)
     if name in {"is_enabled", "is_canary"}:
         return {"on": True, "off": False}.get(text.lower(), text)
     if name == "leverage":
         return int(text) if text.isdecimal() else text
-    return text.removeprefix("'")
+    return text
 
 
 def _known(lines: Sequence[Line]) -> dict[str, Account]:
@@ -184,6 +197,9 @@ def _line_problems(line: Line, account: Account) -> Iterator[str]:
     for name, (is_good, wanted) in READABLE.items():
         if name in line and not is_good(line[name]):
             yield f"{name} is not {wanted}"
+    is_paused_now = account.is_enabled and line.get("is_enabled") is False
+    if is_paused_now and not str(line.get("pause_reason", "")).strip():
+        yield "it is paused without a pause_reason"
 
 
 def _is_text(longest: int) -> Callable[[Any], bool]:

@@ -257,6 +257,19 @@ def test_a_breaker_is_seen_and_closed_by_an_operator(operator: Client) -> None:
     assert not is_open(account, "BTC/USDT:USDT", now)
 
 
+def test_closing_one_breaker_leaves_another_of_the_same_code_open(operator: Client) -> None:
+    account = create_paper_accounts(1)[0]
+    now = settings.CLOCK.now()
+    for symbol in ("BTC/USDT:USDT", "ETH/USDT:USDT"):
+        for _ in range(3):
+            note_rejection(account, symbol, "-1111", now)
+    chosen = Breaker.objects.get(symbol="BTC/USDT:USDT")
+    page = reverse("admin:accounts_breaker_changelist")
+    operator.post(page, {"action": "close_selected", "_selected_action": [chosen.pk]})
+    assert not is_open(account, "BTC/USDT:USDT", now)
+    assert is_open(account, "ETH/USDT:USDT", now)
+
+
 def test_every_page_of_the_app_answers(operator: Client) -> None:
     account = create_paper_accounts(1)[0]
     group = AccountGroup.objects.create(name="swing")

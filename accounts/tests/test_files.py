@@ -93,6 +93,8 @@ def test_a_trial_changes_nothing(accounts: list[Account]) -> None:
         ({"name": "alpha", "leverage": "5x"}, "leverage is not"),
         ({"name": "alpha", "time_zone": "Mars/Olympus"}, "time_zone is not a time zone"),
         ({"name": "alpha", "is_enabled": "maybe"}, "is_enabled is not on or off"),
+        ({"name": "alpha", "is_enabled": False}, "paused without a pause_reason"),
+        ({"name": "alpha", "is_enabled": False, "pause_reason": " "}, "paused without a pause_reason"),
         ({"name": "alpha", "mode": "live"}, "its mode is chosen once"),
         ({"name": "alpha", "exchange": "bybit"}, "its exchange is chosen once"),
         ({"name": "alpha", "tags": ["x" * 41]}, "tags is not a list of words"),
@@ -145,6 +147,15 @@ def test_a_name_that_a_spreadsheet_would_calculate_is_written_as_text() -> None:
     told = export_accounts(made, CSV)
     assert "\n'=1+1," in told
     assert import_accounts(told, CSV, "oleg").unchanged == 2
+
+
+@pytest.mark.parametrize("kind", [CSV, JSON])
+def test_a_tag_is_read_back_whatever_stands_in_it(accounts: list[Account], kind: str) -> None:
+    for tag in ("=1+1", "a;b", "c\\", "d\\;e", "f'", "g, h"):
+        bulk.tag_all(accounts, tag)
+    told = export_accounts(accounts, kind)
+    assert import_accounts(told, kind, "oleg").unchanged == 3
+    assert kind == JSON or "'=1+1;" in told
 
 
 def test_an_export_asks_the_database_as_often_for_many_accounts_as_for_few(accounts: list[Account]) -> None:
