@@ -7,12 +7,14 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal, InvalidOperation
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import TypeVar
 
 from django.core.exceptions import ImproperlyConfigured
 
 T = TypeVar("T")
+Network = IPv4Network | IPv6Network
 
 TRUE = frozenset({"1", "true", "yes", "on"})
 FALSE = frozenset({"0", "false", "no", "off", ""})
@@ -47,6 +49,17 @@ def read_env_file(path: Path) -> dict[str, str]:
     if faults:
         raise SettingsRefused(faults)
     return pairs
+
+
+def read_networks(env: "Environment", key: str, default: str) -> tuple[Network, ...]:
+    """Addresses and networks apart by commas; what is none is a fault."""
+    found = []
+    for word in env.env_str(key, default).split(","):
+        try:
+            found.append(ip_network(word.strip()))
+        except ValueError:
+            env.fault(f"{key} names {word.strip()!r}, which is no address")
+    return tuple(found)
 
 
 def machine_environment(process: Mapping[str, str]) -> dict[str, str]:

@@ -18,7 +18,7 @@ from project.contradictions import (
     refuse_shared_ports,
     refuse_staged_cascade,
 )
-from project.env import Environment, read_env_file
+from project.env import Environment, read_env_file, read_networks
 from project.environment_accounts import PREFIX as ACCOUNT_PREFIX
 from project.environment_accounts import read_accounts, read_experimental_venues
 from project.secret_files import kept_key_pair, kept_token
@@ -46,6 +46,14 @@ SITE_URL = env.env_str("SITE_URL", f"http://127.0.0.1:{WEB_PORT}").rstrip("/")
 HTTPS = SITE_URL.startswith("https://")
 ALLOWED_HOSTS = sorted({"127.0.0.1", "localhost", "[::1]", urlsplit(SITE_URL).hostname or "localhost"})
 CSRF_TRUSTED_ORIGINS = [SITE_URL]
+TRUSTED_PROXIES = env.env_int("TRUSTED_PROXIES", 1 if HTTPS else 0, low=0, high=10)
+"""How many proxies of ours add to X-Forwarded-For: a sender's address is read behind them, nobody's else."""
+TRADINGVIEW_ADDRESSES = read_networks(
+    env, "TRADINGVIEW_ADDRESSES", "52.89.214.238,34.212.75.30,54.218.53.128,52.32.178.7"
+)
+"""Where alerts may come from: the addresses TradingView publishes."""
+TRADINGVIEW_ALERTS_PER_MINUTE = env.env_int("TRADINGVIEW_ALERTS_PER_MINUTE", 60, low=1, high=10_000)
+"""Alerts of a webhook in a minute after which it enters nothing; closes and cancels are always taken."""
 
 # ── secrets: kept under VAR_DIR outside live, told explicitly in live ────────
 SECRET_KEY = env.env_secret("SECRET_KEY")
@@ -308,6 +316,7 @@ CELERY_TASK_QUEUES = [Queue(name, Exchange(name, type="direct"), routing_key=nam
 CELERY_TASK_ROUTES = {
     "trading.tasks.submit_exits": {"queue": "exits"},
     "trading.tasks.attend_positions": {"queue": "exits"},
+    "trading.tasks.act_on_signals": {"queue": "exits"},
     "trading.tasks.cancel_orders": {"queue": "exits"},
     "trading.tasks.resolve_orders": {"queue": "lookups"},
     "trading.tasks.refresh_orders": {"queue": "lookups"},

@@ -151,6 +151,12 @@ def attend_positions(position_ids: list[int]) -> None:
 
 
 @shared_task
+def act_on_signals(signal_ids: list[int]) -> None:
+    """Carry out closes and cancels that a sender asked for, and see the exits through in this worker."""
+    see_through(signals.act_on(signal_ids, settings.CLOCK.now()))
+
+
+@shared_task
 def cancel_orders(order_ids: list[int]) -> None:
     """Cancel resting orders."""
     see_through(execution.cancel(order_ids, settings.CLOCK.now()))
@@ -206,6 +212,7 @@ def see_through(bells: Bells) -> None:
 def ring(bells: Bells) -> None:
     """Send the bells to their queues. A broker that is away costs seconds: the sweep rings again."""
     _ring(submit_exits, bells.exits, "exits", EXIT_CHUNK)
+    _ring(act_on_signals, bells.signals, "exits", POSITION_CHUNK)
     _ring(attend_positions, bells.positions, "exits", POSITION_CHUNK)
     _ring(cancel_orders, bells.cancel, "exits", POSITION_CHUNK)
     _ring(submit_entries, bells.entries[:LEADING], "orders", LEADING_CHUNK)

@@ -23,6 +23,7 @@ from trading.api import (
     signals,
     statistics,
     stops,
+    webhooks,
     why,
 )
 from trading.api.authentication import for_readers
@@ -87,6 +88,7 @@ api = DeskApi(
 errors.install(api)
 MODULES = (
     signals,
+    webhooks,
     decisions,
     accounts,
     many_accounts,

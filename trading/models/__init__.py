@@ -1,7 +1,7 @@
 """The rows of trading: the only truth; Celery is the doorbell."""
 
 from trading.models.decisions import Allocation, Decision
-from trading.models.operations import ApiToken, EquitySnapshot, Halt, Income, TickSlot
+from trading.models.operations import ApiToken, EquitySnapshot, Halt, Income, TickSlot, Webhook
 from trading.models.orders import Fill, ForeignOrder, Order
 from trading.models.positions import Position, PositionEvent
 from trading.models.signals import Signal, SignalSource
@@ -23,4 +23,5 @@ __all__ = [
     "SignalSource",
     "TickSlot",
     "WatcherProcess",
+    "Webhook",
 ]

@@ -1,13 +1,15 @@
-"""What keeps the desk itself honest: halts, ticks taken, equity seen, money flows, tokens."""
+"""What keeps the desk itself honest: halts, ticks taken, equity seen, money flows, tokens, webhooks."""
 
 from typing import ClassVar
 
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 
 from accounts.models import Account
 from accounts.rows import Row
 from exchange.port import Market
 from trading.domain.states import HaltLevel
+from trading.models.signals import SignalSide, SignalSource
 
 
 class HaltScope(models.TextChoices):
@@ -140,3 +142,50 @@ class ApiToken(Row):
     def __str__(self) -> str:
         """Show the name, never the token."""
         return f"{self.name} ({self.prefix}...)"
+
+
+class Webhook(Row):
+    """An address TradingView posts alerts to. It opens with its path and its token, both stored as hashes.
+
+    It may do one thing: submit signals of its one source. What narrows it holds for entries alone.
+    """
+
+    name = models.CharField(max_length=80, unique=True)
+    source = models.ForeignKey(SignalSource, on_delete=models.PROTECT, related_name="webhooks")
+    path_start = models.CharField(max_length=6, help_text="How its address begins, to know it again.")
+    path_hash = models.CharField(max_length=64, unique=True)
+    token_hash = models.CharField(max_length=64)
+    symbols = models.CharField(
+        max_length=1000,
+        blank=True,
+        default="",
+        help_text="Entries it may ask for, apart by blanks; empty: all.",
+    )
+    side = models.CharField(
+        max_length=5,
+        choices=SignalSide.choices,
+        blank=True,
+        default="",
+        help_text="The only side it may enter; empty: both.",
+    )
+    max_age_seconds = models.PositiveIntegerField(
+        default=120,
+        validators=[MinValueValidator(10), MaxValueValidator(3600)],
+        help_text="How old an alert may be that asks for an entry.",
+    )
+    created_by = models.CharField(max_length=150)
+    created_at = models.DateTimeField(auto_now_add=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+    last_used_at = models.DateTimeField(null=True, blank=True)
+    refused_count = models.PositiveIntegerField(default=0)
+    refused_at = models.DateTimeField(null=True, blank=True)
+    refused_why = models.CharField(max_length=300, blank=True, default="")
+
+    class Meta:
+        """Listed by name."""
+
+        ordering: ClassVar = ["name"]
+
+    def __str__(self) -> str:
+        """Show the name, never a secret."""
+        return self.name

@@ -13,7 +13,7 @@ class Bells:
     `entries`, `exits`: orders PENDING to be sent (exits include stops); `resolve`: orders to look up;
     `unread`: orders to look up unless a stream tells their executions first; `cancel`: resting orders to
     cancel; `positions`: positions to protect or check; `allocations`: allocations to offer to the secondary
-    executor; `decisions`: decisions to settle.
+    executor; `decisions`: decisions to settle; `signals`: closes and cancels to carry out.
     """
 
     entries: list[int] = field(default_factory=list)
@@ -24,6 +24,7 @@ class Bells:
     positions: list[int] = field(default_factory=list)
     allocations: list[int] = field(default_factory=list)
     decisions: list[int] = field(default_factory=list)
+    signals: list[int] = field(default_factory=list)
 
     def __bool__(self) -> bool:
         """Whether anything is due."""

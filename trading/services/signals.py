@@ -3,7 +3,7 @@
 What closes or cancels acts at once on what its own source opened and never meets the entry gate.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
@@ -118,10 +118,15 @@ def act(signal: Signal, now: datetime) -> Bells:
 
 
 def continue_actions(now: datetime) -> Bells:
-    """Carry on with every close and cancel that is not done yet; one that fails is tried again next time."""
-    bells = Bells()
+    """Carry on with every close and cancel that is not done yet."""
     undone = Signal.objects.filter(status=SignalStatus.OPEN).exclude(action=SignalAction.OPEN)
-    for pk in undone.order_by("pk").values_list("pk", flat=True):
+    return act_on(undone.order_by("pk").values_list("pk", flat=True), now)
+
+
+def act_on(signal_ids: Iterable[int], now: datetime) -> Bells:
+    """Carry out these closes and cancels; the sweep tries one that fails again."""
+    bells = Bells()
+    for pk in signal_ids:
         try:
             bells.add(act(Signal.objects.select_related("source").get(pk=pk), now))
         except Exception:  # one signal's oddity must not cost all others their closing

@@ -45,7 +45,7 @@ def create_token(name: str, scopes: Iterable[str], *, replace: bool = False) -> 
             ApiToken.objects.create(
                 name=name,
                 prefix=token[:PREFIX_LENGTH],
-                token_hash=_hash(token),
+                token_hash=hashed(token),
                 scopes=[str(scope) for scope in granted],
             )
     except IntegrityError as error:
@@ -55,7 +55,7 @@ def create_token(name: str, scopes: Iterable[str], *, replace: bool = False) -> 
 
 def find_token(token: str, now: datetime) -> ApiToken | None:
     """The living token with this text, its use noted; None when unknown, revoked or expired (wall clock)."""
-    found = ApiToken.objects.filter(token_hash=_hash(token), revoked_at__isnull=True).first()
+    found = ApiToken.objects.filter(token_hash=hashed(token), revoked_at__isnull=True).first()
     if found is None or (found.expires_at is not None and found.expires_at <= now):
         return None
     if found.last_used_at is None or now - found.last_used_at >= USE_NOTED_EVERY:
@@ -78,5 +78,6 @@ def _read_scopes(scopes: Iterable[str]) -> list[Scope]:
     return sorted({Scope(word) for word in words})
 
 
-def _hash(token: str) -> str:
+def hashed(token: str) -> str:
+    """What is stored of a random secret."""
     return hashlib.sha256(token.encode()).hexdigest()
