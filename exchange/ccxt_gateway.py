@@ -174,11 +174,14 @@ class CcxtGateway(ABC):
         params = {"symbol": await self._venue_symbol(symbol), store.client_id_param: client_order_id}
         with counted_as(Priority.PROTECTION):
             try:
-                await self._change(store.cancel, params)
+                answer = await self._change(store.cancel, params)
             except GatewayError as error:
                 if is_not_open(error):
                     return False
                 raise
+        # ccxt takes any body of a 200 for an answer: one that was cut short says nothing of the order.
+        if not isinstance(answer, dict) or not answer.get(store.exchange_id_field):
+            raise OutcomeUnknown("NO_ORDER_ID", "the answer to the cancel names no order")
         return True
 
     async def fetch_order(

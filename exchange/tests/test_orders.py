@@ -400,6 +400,19 @@ async def test_a_cancel_whose_answer_is_lost_is_unknown(
         await futures.cancel_order(BTC, "phx1", is_conditional=False)
 
 
+@pytest.mark.parametrize("answer", ['{"orderId": 1, "clientOr', "", {}, {"code": "200", "msg": "success"}])
+@pytest.mark.parametrize("is_conditional", [False, True])
+async def test_a_cancel_whose_answer_names_no_order_is_unknown(
+    venue: RecordedVenue, futures: FuturesGateway, answer: object, is_conditional: bool
+) -> None:
+    venue.answer("DELETE /fapi/v1/algoOrder" if is_conditional else "DELETE /fapi/v1/order", answer)
+
+    with pytest.raises(OutcomeUnknown) as raised:
+        await futures.cancel_order(BTC, "phx1", is_conditional=is_conditional)
+
+    assert raised.value.code == "NO_ORDER_ID"
+
+
 async def test_a_missing_order_is_none_and_a_failed_read_is_not(
     venue: RecordedVenue, futures: FuturesGateway
 ) -> None:
