@@ -248,17 +248,20 @@ class UserStream(ABC):
         self._streams_url = streams_url
         self._ping_seconds = ping_seconds
         self._back_off = BackOff(spread)
+        self._opened_at: float | None = None
         self.alive_at: datetime | None = None
         self.is_up = False
 
     async def events(self) -> AsyncGenerator[UserEvent]:
         """Events for as long as somebody asks; never raises for the exchange's sake."""
         while True:
+            self._opened_at = None
             try:
                 async with aclosing(self._connection_events()) as events:
                     async for event in events:
                         yield event
             except (StreamLost, GatewayError) as exc:
+                self._forget_losses_after_a_long_life()
                 if self.is_up:
                     self.is_up = False
                     yield StreamDown(datetime.now(UTC), str(exc))
@@ -272,8 +275,14 @@ class UserStream(ABC):
 
     def _opened(self) -> StreamUp:
         self.is_up = True
-        self._back_off.succeeded()
+        self._opened_at = time.monotonic()
         return StreamUp(datetime.now(UTC))
+
+    def _forget_losses_after_a_long_life(self) -> None:
+        # Opening proves nothing: asked for anew four times a second each, the listen keys of lines that are
+        # cut as soon as they open would leave no weight of the address for anything else.
+        if self._opened_at and time.monotonic() - self._opened_at > LONGEST_BACK_OFF_SECONDS:
+            self._back_off.succeeded()
 
     def _saw(self) -> None:
         self.alive_at = datetime.now(UTC)

@@ -397,6 +397,17 @@ async def test_a_refused_listen_key_waits_and_tries_again(
     assert len(venue.asked_for("POST /fapi/v1/listenKey")) <= 5
 
 
+async def test_a_line_that_opens_and_is_cut_at_once_is_opened_less_and_less_often(
+    venue: RecordedVenue, line: Line, stream: FuturesUserStream
+) -> None:
+    line.scripts = [says(then="close")]
+    reading = asyncio.create_task(first(1_000, stream))
+    await asyncio.sleep(4.0)
+    reading.cancel()
+
+    assert 2 <= len(venue.asked_for("POST /fapi/v1/listenKey")) <= 5
+
+
 # -- spot ------------------------------------------------------------------------------------------------
 
 
