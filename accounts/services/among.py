@@ -28,13 +28,20 @@ class Among(Func):
         """The words for Postgres; SQLite knows no array and takes a list apart."""
         column, values = compiler.compile(self.source_expressions[0])
         if connection.vendor == "postgresql":
-            return f"{column} = ANY(%s)", [*values, _array(self._values)]
-        listed = orjson.dumps(self._values).decode()
-        return f"{column} IN (SELECT value FROM json_each(%s))", [*values, listed]  # noqa: S608 -- a column of ours
+            words = f"{column} = ANY(%s)"
+        else:
+            words = f"{column} IN (SELECT value FROM json_each(%s))"  # noqa: S608 -- a column of ours
+        return words, [*values, as_parameter(self._values, connection)]
 
 
-def _array(values: list[int | str]) -> str | list[int | str]:
-    """An array parameter: ids as Postgres writes them, for the driver would ask each one for its type."""
-    if values and isinstance(values[0], str):
-        return values
-    return "{" + ",".join(map(str, values)) + "}"
+def as_parameter(values: Iterable[int | str], database: BaseDatabaseWrapper) -> str | list[int | str]:
+    """Values as the one parameter that `Among` has for them.
+
+    Ids as Postgres writes an array of them, for the driver would ask each one for its type.
+    """
+    listed = list(values)
+    if database.vendor != "postgresql":
+        return orjson.dumps(listed).decode()
+    if listed and isinstance(listed[0], str):
+        return listed
+    return "{" + ",".join(map(str, listed)) + "}"

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable
 from datetime import datetime
 
 from django.db import transaction
-from django.db.models import F, Q, QuerySet
+from django.db.models import CharField, DateTimeField, F, Q, QuerySet
 
 from accounts.domain.breaker import (
     CREDENTIAL_CODES,
@@ -18,9 +18,18 @@ from accounts.domain.breaker import (
 )
 from accounts.models import Account, Breaker
 from accounts.services.among import Among
+from accounts.services.fixed_queries import AmongGiven, FixedQuery, Given
 from accounts.services.limits import effective_limits
 from alerts.models import Severity
 from alerts.services import clear_alert, raise_alert
+
+_OPEN = FixedQuery(
+    lambda: Breaker.objects.filter(
+        Q(symbol=Given("symbol", CharField())) | Q(symbol=""),
+        AmongGiven("account_id", "ids"),
+        open_until__gt=Given("now", DateTimeField()),
+    ).values_list("account_id")
+)
 
 
 def note_rejection(account: Account, symbol: str, code: str, now: datetime) -> bool:
@@ -100,9 +109,7 @@ def state_of(row: Breaker, now: datetime) -> str:
 
 def open_accounts(account_ids: Iterable[int], symbol: str, now: datetime) -> frozenset[int]:
     """Ids of the accounts whose entries of this symbol are held back, in one query."""
-    of_symbol = Q(symbol=symbol) | Q(symbol="")
-    held = Breaker.objects.filter(of_symbol, Among("account_id", account_ids), open_until__gt=now)
-    return frozenset(held.values_list("account_id", flat=True))
+    return frozenset(pk for (pk,) in _OPEN.ask(ids=account_ids, symbol=symbol, now=now))
 
 
 def is_open(account: Account, symbol: str, now: datetime) -> bool:

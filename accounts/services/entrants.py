@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from accounts.models import Account
-from accounts.services.among import Among
+from accounts.services.fixed_queries import AmongGiven, FixedQuery
 
 
 class Entrant(NamedTuple):
@@ -48,7 +48,16 @@ Trader = Account | Entrant
 COLUMNS = ["group__name" if name == "group_name" else name for name in Entrant._fields]
 
 
+_HELD = FixedQuery(
+    lambda: (
+        Account.objects.select_for_update(of=("self",))
+        .filter(AmongGiven("pk", "ids"))
+        .order_by("pk")
+        .values_list(*COLUMNS)
+    )
+)
+
+
 def hold_entrants(account_ids: Sequence[int]) -> list[Entrant]:
     """The accounts, held until the transaction ends, in one order for all, so that none waits in a ring."""
-    held = Account.objects.select_for_update(of=("self",)).filter(Among("pk", account_ids)).order_by("pk")
-    return [Entrant(*columns) for columns in held.values_list(*COLUMNS)]
+    return [Entrant._make(columns) for columns in _HELD.ask(ids=account_ids)]

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
 from django.db import connection
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Expression, Field, Model, QuerySet
@@ -18,7 +17,7 @@ from django.db.models.query import get_related_populators
 from django.db.models.sql import Query, UpdateQuery
 from django.db.models.sql.compiler import SQLCompiler
 
-from accounts.services.among import Among
+from accounts.services.among import Among, as_parameter
 
 Meant = Callable[[], "QuerySet[Any, Any]"]
 """Says what is asked, at the first use: a module is read before there is a database."""
@@ -49,16 +48,12 @@ class AmongGiven(Among):
 
     def __init__(self, column: str, name: str) -> None:
         super().__init__(column, ())
-        self._place = _Place(name, _listed)
+        self._place = _Place(name, as_parameter)
 
     def as_sql(self, *about: Any, **more: Any) -> tuple[str, list[Any]]:  # type: ignore[override]  # as above
         """The words of `Among`, whose last parameter is the ids."""
         words, values = super().as_sql(*about, **more)
         return words, [*values[:-1], self._place]
-
-
-def _listed(ids: Iterable[int], database: BaseDatabaseWrapper) -> Any:
-    return list(ids) if database.vendor == "postgresql" else orjson.dumps(list(ids)).decode()
 
 
 @dataclass(frozen=True, slots=True)

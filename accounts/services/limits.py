@@ -17,8 +17,8 @@ from django.db.models import Q, QuerySet
 
 from accounts.errors import AccountRefused
 from accounts.models import Account, AccountGroup, LimitChange, LimitOverride
-from accounts.services.among import Among
 from accounts.services.entrants import Trader
+from accounts.services.fixed_queries import AmongGiven, FixedQuery
 
 SETTING, DESK, GROUP, ACCOUNT = "setting", "desk", "group", "account"
 
@@ -69,13 +69,7 @@ def desk_limits() -> Any:
 
 def effective_desk_limits() -> EffectiveLimits:
     """The desk's limits with their origins; the settings' alone while what was set contradicts them."""
-    of_desk = _texts(_of_desk())
-    try:
-        return EffectiveLimits(_overlaid(of_desk), dict.fromkeys(of_desk, DESK))
-    except ValueError as error:
-        # Checked when they were set: the settings were changed since. No account enters meanwhile.
-        log.warning("limits of the desk contradict its settings", problem=str(error))
-        return EffectiveLimits(settings.LIMITS, {})
+    return _desk(_texts(_of_desk()))
 
 
 def effective_limits(account: Account) -> EffectiveLimits:
@@ -93,6 +87,13 @@ def effective_limits_of(accounts: Iterable[Trader]) -> dict[int, EffectiveLimits
 
     An account whose overrides contradict is left out: it has no limits to enter under.
     """
+    return desk_and_effective_limits_of(accounts)[1]
+
+
+def desk_and_effective_limits_of(
+    accounts: Iterable[Trader],
+) -> tuple[EffectiveLimits, dict[int, EffectiveLimits]]:
+    """As `effective_desk_limits` and `effective_limits_of`, both in one query."""
     chosen = list(accounts)
     stored, found = _Stored.of(chosen), dict[int, EffectiveLimits]()
     for account in chosen:
@@ -100,7 +101,7 @@ def effective_limits_of(accounts: Iterable[Trader]) -> dict[int, EffectiveLimits
             found[account.pk] = stored.effective(account)
         except ValueError as error:
             log.warning("limits contradict", account=account.name, problem=str(error))
-    return found
+    return _desk(stored.of_desk), found
 
 
 def usable_limits_of(accounts: Iterable[Account]) -> dict[int, Any]:
@@ -215,29 +216,34 @@ class _Change:
         return *_key(self.owner), self.name
 
 
+_REACHING = FixedQuery(
+    lambda: LimitOverride.objects.filter(
+        Q(account=None, group=None) | Q(AmongGiven("group_id", "groups")) | Q(AmongGiven("account_id", "ids"))
+    ).values_list("account_id", "group_id", "name", "value")
+)
+
+
 class _Stored:
     """The overrides that reach some accounts; equal ones share their limits, worked out once."""
 
-    def __init__(self, rows: Iterable[LimitOverride]) -> None:
-        self._of_desk: dict[str, str] = {}
+    def __init__(self, rows: Iterable[tuple[int | None, int | None, str, str]]) -> None:
+        self.of_desk: dict[str, str] = {}
         self._of_group: dict[int | None, dict[str, str]] = defaultdict(dict)
         self._of_account: dict[int | None, dict[str, str]] = defaultdict(dict)
         self._known: dict[frozenset[tuple[str, str]], Any] = {}
         self._of_members: dict[int | None, EffectiveLimits] = {}
-        for row in rows:
-            if row.account_id is not None:
-                self._of_account[row.account_id][row.name] = row.value
-            elif row.group_id is not None:
-                self._of_group[row.group_id][row.name] = row.value
+        for account_id, group_id, name, value in rows:
+            if account_id is not None:
+                self._of_account[account_id][name] = value
+            elif group_id is not None:
+                self._of_group[group_id][name] = value
             else:
-                self._of_desk[row.name] = row.value
+                self.of_desk[name] = value
 
     @classmethod
     def of(cls, accounts: Sequence[Trader]) -> "_Stored":
         groups = {account.group_id for account in accounts} - {None}
-        ids = [pk for account in accounts if (pk := account.pk)]
-        of_desk = Q(account=None, group=None)
-        return cls(LimitOverride.objects.filter(of_desk | Q(group__in=groups) | Q(Among("account_id", ids))))
+        return cls(_REACHING.ask(groups=groups, ids=[pk for account in accounts if (pk := account.pk)]))
 
     def effective(self, account: Trader) -> EffectiveLimits:
         """Raises ValueError naming every problem."""
@@ -250,13 +256,22 @@ class _Stored:
 
     def _merged(self, group: int | None, of_account: Overrides) -> EffectiveLimits:
         of_group = self._of_group.get(group, {})
-        merged = {**self._of_desk, **of_group, **of_account}
+        merged = {**self.of_desk, **of_group, **of_account}
         key = frozenset(merged.items())
         if key not in self._known:
             self._known[key] = _overlaid(merged)
-        named = ((self._of_desk, DESK), (of_group, GROUP), (of_account, ACCOUNT))
+        named = ((self.of_desk, DESK), (of_group, GROUP), (of_account, ACCOUNT))
         origins = {name: origin for rows, origin in named for name in rows}
         return EffectiveLimits(self._known[key], origins)
+
+
+def _desk(overrides: Overrides) -> EffectiveLimits:
+    try:
+        return EffectiveLimits(_overlaid(overrides), dict.fromkeys(overrides, DESK))
+    except ValueError as error:
+        # Checked when they were set: the settings were changed since. No account enters meanwhile.
+        log.warning("limits of the desk contradict its settings", problem=str(error))
+        return EffectiveLimits(settings.LIMITS, {})
 
 
 def _overlaid(overrides: Overrides) -> Any:

@@ -13,12 +13,12 @@ from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 from zoneinfo import ZoneInfo
 
-from django.db.models import DateTimeField, Q, QuerySet, Sum, Value
+from django.db.models import DateTimeField, QuerySet, Sum
 from django.db.models.functions import Least
 
-from accounts.models import Account, Executor
-from accounts.services.among import Among
+from accounts.models import Account
 from accounts.services.entrants import Trader
+from accounts.services.fixed_queries import AmongGiven, FixedQuery, Given
 from exchange.clock import TOO_FAR_MS
 from exchange.port import Market, OrderSide
 from trading.domain.gate import Stake
@@ -27,8 +27,10 @@ from trading.domain.percent import ZERO, profit
 from trading.domain.sizing import loss_at_stop
 from trading.domain.states import OPEN, OrderPurpose, OrderStatus, PositionStatus
 from trading.models import Fill, ForeignOrder, Income, Order, Position
+from trading.services import routes
 from trading.services.market import TAKER_FEES
 from trading.services.money_flow import READ_ASSET, TRANSFERS
+from trading.services.routes import Way
 
 
 class _PositionRow(NamedTuple):
@@ -184,14 +186,18 @@ def exposures(
     limits: Mapping[int, Limits],
     mark_prices: Mapping[str, Decimal],
     now: datetime,
+    own_ways: Mapping[int, Sequence[Way]] | None = None,
 ) -> dict[int, Exposure]:
     """The exposure of every account by its id, in a number of queries that does not grow with the accounts.
 
-    A position without a mark price is weighed at its entry price.
+    A position without a mark price is weighed at its entry price. `own_ways` are those of `routes.own_ways`,
+    read here where the caller has no other use for them.
     """
+    ways = routes.own_ways([account.pk for account in accounts]) if own_ways is None else own_ways
     rows = _Rows.load(accounts, now)
     return {
-        account.pk: _exposure(account, limits[account.pk], mark_prices, rows, now) for account in accounts
+        account.pk: _exposure(account, limits[account.pk], mark_prices, rows, ways[account.pk], now)
+        for account in accounts
     }
 
 
@@ -219,6 +225,49 @@ def _sum_of_reserved(accounts: QuerySet[Account]) -> Decimal:
     return found or ZERO
 
 
+_MINE = AmongGiven("account_id", "ids")
+_SINCE = Given("since", DateTimeField())
+
+
+def _entries() -> QuerySet[Order]:
+    return Order.objects.filter(_MINE, purpose=OrderPurpose.ENTRY).order_by()
+
+
+_POSITIONS = FixedQuery(
+    lambda: Position.objects.filter(_MINE, status=PositionStatus.OPEN).values_list(*_PositionRow._fields)
+)
+_SOLD = FixedQuery(
+    lambda: Position.objects.filter(
+        _MINE, status=PositionStatus.CLOSED, market=Market.SPOT, closed_at__gte=_SINCE
+    ).values_list(*_PositionRow._fields)
+)
+_IN_FLIGHT = FixedQuery(lambda: _entries().filter(status__in=sorted(OPEN)).values_list(*_EntryRow._fields))
+_ENTERED = FixedQuery(
+    lambda: (
+        _entries()
+        .filter(created_at__gte=_SINCE, filled_quantity__gt=0)
+        .values_list("account_id", "allocation_id", "created_at")
+    )
+)
+_STRANGERS = FixedQuery(
+    lambda: ForeignOrder.objects.filter(_MINE).order_by().values_list("account_id", "base")
+)
+_FILLS = FixedQuery(
+    lambda: (
+        Fill.objects.filter(
+            _MINE, filled_at__gt=Least("account__balances_at", Given("loaded_since", DateTimeField()))
+        )
+        .order_by()
+        .values_list(*_FillRow._fields)
+    )
+)
+_MOVES = FixedQuery(
+    lambda: Income.objects.filter(_MINE, kind__in=TRANSFERS, asset=READ_ASSET, at__gte=_SINCE).values_list(
+        *_MoveRow._fields
+    )
+)
+
+
 @dataclass(frozen=True, slots=True)
 class _Rows:
     """The rows by account; `entered` is when each share that filled something since yesterday was ordered.
@@ -226,7 +275,6 @@ class _Rows:
     `fills` are those since the account's own last reading: one left unread must not load everybody's.
     """
 
-    markets: Mapping[int, frozenset[str]]
     positions: Mapping[int, Sequence[_PositionRow]]
     sold_coins: Mapping[int, Sequence[_PositionRow]]
     in_flight: Mapping[int, Sequence[_EntryRow]]
@@ -237,59 +285,47 @@ class _Rows:
 
     @classmethod
     def load(cls, accounts: Sequence[Trader], now: datetime) -> "_Rows":
-        since = now - LONGEST_DAY
-        mine = Q(Among("account_id", [account.pk for account in accounts]))
-        entries = Order.objects.filter(mine, purpose=OrderPurpose.ENTRY).order_by()
-        read_at = Least("account__balances_at", Value(now - LOADED_BEFORE, DateTimeField()))
-        moves = Income.objects.filter(mine, kind__in=TRANSFERS, asset=READ_ASSET)
-        sold = Position.objects.filter(mine, status=PositionStatus.CLOSED, market=Market.SPOT)
+        told = {"ids": [account.pk for account in accounts], "since": now - LONGEST_DAY}
         return cls(
-            markets=_markets(mine),
-            sold_coins=_by_account(_PositionRow, sold.filter(closed_at__gte=since)),
-            positions=_by_account(_PositionRow, Position.objects.filter(mine, status=PositionStatus.OPEN)),
-            in_flight=_by_account(_EntryRow, entries.filter(status__in=sorted(OPEN))),
-            entered=_entered(entries.filter(created_at__gte=since, filled_quantity__gt=0)),
-            strangers=_coins_of_strangers(mine),
-            fills=_by_account(_FillRow, Fill.objects.filter(mine, filled_at__gt=read_at).order_by()),
-            transfers=_by_account(_MoveRow, moves.filter(at__gte=since)),
+            sold_coins=_by_account(_PositionRow, _SOLD.ask(**told)),
+            positions=_by_account(_PositionRow, _POSITIONS.ask(**told)),
+            in_flight=_by_account(_EntryRow, _IN_FLIGHT.ask(**told)),
+            entered=_entered(_ENTERED.ask(**told)),
+            strangers=_coins_of_strangers(_STRANGERS.ask(**told)),
+            fills=_by_account(_FillRow, _FILLS.ask(**told, loaded_since=now - LOADED_BEFORE)),
+            transfers=_by_account(_MoveRow, _MOVES.ask(**told)),
         )
 
 
-def _markets(mine: Q) -> dict[int, frozenset[str]]:
-    found: dict[int, set[str]] = defaultdict(set)
-    enabled = Executor.objects.filter(mine, is_enabled=True).order_by()
-    for account_id, market in enabled.values_list("account_id", "market"):
-        found[account_id].add(market)
-    return {account_id: frozenset(markets) for account_id, markets in found.items()}
-
-
-def _coins_of_strangers(mine: Q) -> dict[int, frozenset[str]]:
+def _coins_of_strangers(rows: Iterable[tuple[int, str]]) -> dict[int, frozenset[str]]:
     """The coins on which orders rest that are not ours."""
     found: dict[int, set[str]] = defaultdict(set)
-    for account_id, base in ForeignOrder.objects.filter(mine).order_by().values_list("account_id", "base"):
+    for account_id, base in rows:
         found[account_id].add(base)
     return {account_id: frozenset(bases) for account_id, bases in found.items()}
 
 
-def _by_account(kind: type[Row], rows: QuerySet[Any]) -> dict[int, list[Row]]:
+def _by_account(kind: type[Row], rows: Iterable[Iterable[Any]]) -> dict[int, list[Row]]:
     grouped: dict[int, list[Row]] = defaultdict(list)
-    for columns in rows.values_list(*kind._fields):
-        row = kind(*columns)
+    for row in map(kind._make, rows):
         grouped[row.account_id].append(row)
     return grouped
 
 
-def _entered(entries: QuerySet[Order]) -> dict[int, dict[int, datetime]]:
+def _entered(rows: Iterable[tuple[int, int | None, datetime]]) -> dict[int, dict[int, datetime]]:
     grouped: dict[int, dict[int, datetime]] = defaultdict(dict)
-    for account_id, allocation_id, created_at in entries.values_list(
-        "account_id", "allocation_id", "created_at"
-    ):
+    for account_id, allocation_id, created_at in rows:
         grouped[account_id][allocation_id or 0] = created_at
     return grouped
 
 
 def _exposure(
-    account: Trader, limits: Limits, mark_prices: Mapping[str, Decimal], rows: _Rows, now: datetime
+    account: Trader,
+    limits: Limits,
+    mark_prices: Mapping[str, Decimal],
+    rows: _Rows,
+    ways: Sequence[Way],
+    now: datetime,
 ) -> Exposure:
     pk, start = account.pk, day_start(account, now)
     in_flight, fills = rows.in_flight.get(pk, ()), rows.fills.get(pk, ())
@@ -307,7 +343,7 @@ def _exposure(
         for market in Market
         if (wallet := _wallet(account, market, exposure, fills)) is not None
     }
-    _add_day(exposure, account, rows, mark_prices, start)
+    _add_day(exposure, account, rows, {way.market for way in ways}, mark_prices, start)
     return exposure
 
 
@@ -394,16 +430,16 @@ def _add_day(
     exposure: Exposure,
     account: Trader,
     rows: _Rows,
+    markets: set[Market],
     mark_prices: Mapping[str, Decimal],
     midnight: datetime,
 ) -> None:
-    """Sum the day over the account's markets; it stays None where today's reading or a wallet is missing.
+    """Sum the day over the account's `markets`; it stays None where today's reading or a wallet is missing.
 
     Its loss is measured on the futures money at midnight, as the gate does for futures: spot money that lies
     idle must not let a day lose more. Only without futures money it is the spot money.
     """
     pk, since = account.pk, account.day_started_at
-    markets = rows.markets.get(pk, frozenset())
     if since is None or since < midnight or account.day_baseline_equity is None:
         return
     if not markets <= exposure.wallets.keys():

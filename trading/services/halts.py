@@ -10,6 +10,7 @@ from django.db.models import Q
 
 from accounts.models import Account, AccountGroup
 from accounts.services.entrants import Trader
+from accounts.services.fixed_queries import FixedQuery
 from exchange.errors import ReadFailed
 from exchange.port import Market
 from trading.domain.states import HaltLevel
@@ -77,10 +78,12 @@ NONE = HaltBoard(())
 """For whoever sends only what no halt stops."""
 
 
+_STANDING = FixedQuery(lambda: Halt.objects.filter(resumed_at__isnull=True).order_by("raised_at"))
+
+
 def standing(_now: datetime) -> HaltBoard:
     """Read the halts that have not been resumed."""
-    halts = Halt.objects.filter(resumed_at__isnull=True).order_by("raised_at")
-    return HaltBoard(tuple(halts))
+    return HaltBoard(tuple(_STANDING.ask()))
 
 
 def covers(halt: Halt, account: Trader, symbol: str) -> bool:

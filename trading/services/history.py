@@ -5,9 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
-from django.db.models import F, Sum
+from django.db.models import DateTimeField, F, QuerySet, Sum
 
+from accounts.services.fixed_queries import FixedQuery, Given
 from trading.domain.percent import ZERO
 from trading.domain.sizing import Kelly
 from trading.domain.states import PositionStatus
@@ -46,14 +48,21 @@ def kelly(days: int, now: datetime) -> Kelly | None:
 
 def _net_profits(since: datetime) -> list[tuple[str, bool, Decimal]]:
     """Net profit of each decision that was closed since then and has nothing open any more."""
+    return [(symbol, is_long, net or ZERO) for symbol, is_long, net in _NET_PROFITS.ask(since=since)]
+
+
+def _decisions_closed() -> QuerySet[Any, Any]:
     decided = Position.objects.filter(allocation__decision__signal__isnull=False)
     still_open = decided.filter(status=PositionStatus.OPEN).values("allocation__decision")
+    since = Given("since", DateTimeField())
     ended = decided.filter(closed_at__gte=since).exclude(allocation__decision__in=still_open).order_by()
     by_decision = ended.values(
         "allocation__decision", "is_long", named=F("allocation__decision__signal__symbol")
     )
-    closed = by_decision.annotate(net=Sum(NET_PROFIT)).values_list("named", "is_long", "net")
-    return [(symbol, is_long, net or ZERO) for symbol, is_long, net in closed]
+    return by_decision.annotate(net=Sum(NET_PROFIT)).values_list("named", "is_long", "net")
+
+
+_NET_PROFITS = FixedQuery(_decisions_closed)
 
 
 def _mean(values: Sequence[Decimal]) -> Decimal:

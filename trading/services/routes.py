@@ -16,8 +16,8 @@ from django.conf import settings
 from django.db.models import QuerySet
 
 from accounts.models import Account, AccountSource, Executor
-from accounts.services.among import Among
 from accounts.services.entrants import Trader
+from accounts.services.fixed_queries import AmongGiven, FixedQuery
 from exchange.port import Market
 from trading.domain import dual, instrument
 from trading.domain.fallback import PRIMARY, SECONDARY
@@ -81,11 +81,19 @@ def note_taken(decision: Decision, step: Step) -> None:
         Decision.objects.filter(pk=decision.pk).update(route_step=step.number)
 
 
+_ENABLED = FixedQuery(
+    lambda: (
+        Executor.objects.filter(AmongGiven("account_id", "ids"), is_enabled=True)
+        .order_by("rank")
+        .values_list("account_id", "market", "rank")
+    )
+)
+
+
 def own_ways(account_ids: Sequence[int]) -> dict[int, list[Way]]:
     """The ways of each account to its markets, by its enabled executors, the first before the second."""
     found: dict[int, list[Way]] = {account_id: [] for account_id in account_ids}
-    enabled = Executor.objects.filter(Among("account_id", account_ids), is_enabled=True).order_by("rank")
-    for account_id, market, rank in enabled.values_list("account_id", "market", "rank"):
+    for account_id, market, rank in _ENABLED.ask(ids=account_ids):
         found[account_id].append(_way(market, rank))
     return found
 

@@ -11,19 +11,20 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from django.conf import settings
+from django.db.models import BigIntegerField, CharField
 
 from accounts.models import Health, SymbolSetting
 from accounts.services import breakers
-from accounts.services.among import Among
 from accounts.services.entrants import Trader
-from accounts.services.limits import desk_limits, effective_limits_of
+from accounts.services.fixed_queries import AmongGiven, FixedQuery, Given
+from accounts.services.limits import desk_and_effective_limits_of
 from exchange.clock import TOO_FAR_MS
 from exchange.errors import ReadFailed
 from exchange.port import Market
 from trading.domain.exit_plan import Distances, PlanTerms, distances
 from trading.domain.gate import MarketState, SignalTerms
 from trading.domain.instrument import Instrument, ceil_to, floor_to, round_stop
-from trading.domain.limits import Limits
+from trading.domain.limits import Limits, SizingModel
 from trading.domain.percent import ZERO, price_at
 from trading.domain.sizing import Kelly, desk_ceiling
 from trading.domain.states import OPEN, OrderPurpose, PositionStatus
@@ -165,27 +166,27 @@ def listed_instruments(symbol: str) -> dict[Market, Instrument]:
 def load_scene(decision: Decision, seen: MarketScene, accounts: Sequence[Trader], now: datetime) -> Scene:
     """Load the accounts' rows; call it inside the transaction that writes what follows from them."""
     ids = [account.pk for account in accounts]
-    effective = effective_limits_of(accounts)
-    contradicting = frozenset(ids) - effective.keys()
-    desk = desk_limits()
+    of_desk, effective = desk_and_effective_limits_of(accounts)
+    desk, contradicting = of_desk.limits, frozenset(ids) - effective.keys()
     limits: dict[int, Limits] = dict.fromkeys(contradicting, desk)
     limits |= {pk: found.limits for pk, found in effective.items()}
+    own_ways = routes.own_ways(ids)
     symbol, signal, last_acted_at = seen.figures.symbol, _signal_of(decision), _last_acted_at(decision)
     return Scene(
         decision=decision,
         now=now,
         market=seen,
         accounts=accounts,
-        own_ways=routes.own_ways(ids),
+        own_ways=own_ways,
         limits=limits,
         contradicting=contradicting,
         settings_read=_settings_read(ids, symbol),
-        exposures=exposures(accounts, limits, seen.mark_prices, now),
+        exposures=exposures(accounts, limits, seen.mark_prices, now, own_ways),
         broken=breakers.open_accounts(ids, symbol, now),
         halts=halts.standing(now),
         vetoes=protections.vetoes(accounts, symbol, now),
         last_acted_at=last_acted_at,
-        kelly=history.kelly(desk.history_days, now),
+        kelly=_kelly(limits, desk, now),
         desk_room=_desk_room(seen, desk),
         signal=signal,
         is_long=signal.is_long,
@@ -270,10 +271,45 @@ def _correlations(symbol: str, perpetuals: Mapping[str, str], now: datetime) -> 
 
 # ── rows ─────────────────────────────────────────────────────────────────────
 
+_SETTINGS = FixedQuery(
+    lambda: (
+        SymbolSetting.objects.filter(AmongGiven("account_id", "ids"), symbol=Given("symbol", CharField()))
+        .order_by()
+        .values_list("account_id", "leverage", "is_isolated")
+    )
+)
+_ACTED = FixedQuery(
+    lambda: (
+        Decision.objects.filter(
+            signal__symbol=Given("symbol", CharField()),
+            signal__side=Given("side", CharField()),
+            allocations__orders__isnull=False,
+        )
+        .exclude(pk=Given("but", BigIntegerField()))
+        .order_by("-decided_at")
+        .values_list("decided_at")[:1]
+    )
+)
+_HELD = FixedQuery(
+    lambda: (
+        Position.objects.filter(status=PositionStatus.OPEN, base=Given("base", CharField()))
+        .order_by()
+        .values_list("quantity", "entry_price")
+    )
+)
+_IN_FLIGHT = FixedQuery(
+    lambda: (
+        Order.objects.filter(
+            purpose=OrderPurpose.ENTRY, status__in=sorted(OPEN), base=Given("base", CharField())
+        )
+        .order_by()
+        .values_list("reserved_notional")
+    )
+)
+
 
 def _settings_read(account_ids: Sequence[int], symbol: str) -> dict[int, ReadBack]:
-    rows = SymbolSetting.objects.filter(Among("account_id", account_ids), symbol=symbol)
-    told = rows.order_by().values_list("account_id", "leverage", "is_isolated")
+    told = _SETTINGS.ask(ids=account_ids, symbol=symbol)
     return {account_id: ReadBack(leverage, is_isolated) for account_id, leverage, is_isolated in told}
 
 
@@ -281,12 +317,15 @@ def _last_acted_at(decision: Decision) -> datetime | None:
     """When the last other decision on this symbol and side that sent an order was made."""
     if decision.signal is None:
         return None
-    acted = Decision.objects.filter(
-        signal__symbol=decision.signal.symbol,
-        signal__side=decision.signal.side,
-        allocations__orders__isnull=False,
-    )
-    return acted.exclude(pk=decision.pk).order_by("-decided_at").values_list("decided_at", flat=True).first()
+    signal = decision.signal
+    found = _ACTED.ask(symbol=signal.symbol, side=signal.side, but=decision.pk or 0)
+    return found[0][0] if found else None
+
+
+def _kelly(limits: Mapping[int, Limits], desk: Limits, now: datetime) -> Kelly | None:
+    """What closed decisions earned, read only where somebody is sized by it."""
+    is_asked = any(one.sizing_model is SizingModel.CAPPED_KELLY for one in limits.values())
+    return history.kelly(desk.history_days, now) if is_asked else None
 
 
 def _desk_room(seen: MarketScene, limits: Limits) -> Decimal:
@@ -296,8 +335,6 @@ def _desk_room(seen: MarketScene, limits: Limits) -> Decimal:
         quote_volume_24h=seen.figures.quote_volume_24h,
         depth_notional=seen.figures.depth_notional,
     )
-    held = Position.objects.filter(status=PositionStatus.OPEN, base=seen.base)
-    in_flight = Order.objects.filter(purpose=OrderPurpose.ENTRY, status__in=sorted(OPEN), base=seen.base)
-    taken = sum((quantity * entry for quantity, entry in held.values_list("quantity", "entry_price")), ZERO)
-    claimed = sum(in_flight.values_list("reserved_notional", flat=True), ZERO)
+    taken = sum((quantity * entry for quantity, entry in _HELD.ask(base=seen.base)), ZERO)
+    claimed = sum((notional for (notional,) in _IN_FLIGHT.ask(base=seen.base)), ZERO)
     return max(ZERO, ceiling - taken - claimed)
