@@ -46,6 +46,8 @@ LONGEST_RETRY = timedelta(seconds=1)
 ATTEMPTS_BEFORE_WARNING = 2
 ATTEMPTS_BEFORE_ALARM = 4
 FILLS_READ_BEFORE_OPENING = timedelta(minutes=1)
+INSUFFICIENT = "-2010"
+"""How a spot wallet refuses to sell coins that it does not have free."""
 PATIENCE_SECONDS = 1.0
 """An exit waits no longer for what the exchange says is open: that is its second bound alone."""
 
@@ -82,6 +84,7 @@ def continue_closing(position_ids: Sequence[int], now: datetime) -> Bells:
     if not intended:
         return bells
     free = [position for position in intended if _is_free(position, bells, now)]
+    _free_locked_coins([position for position in free if _lacks_coins(position)], now)
     on_futures = [position for position in free if position.market == Market.FUTURES]
     accounts = [position.account for position in on_futures]
     read = pictures.positions_of(accounts, PATIENCE_SECONDS, Priority.PROTECTION)
@@ -194,6 +197,27 @@ def _locking_stops(position: Position) -> list[int]:
     """Resting spot stops: they lock the coins that the exit must sell."""
     stops = Order.objects.filter(position=position, purpose__in=STOPS, status__in=OPEN)
     return list(stops.values_list("pk", flat=True))
+
+
+def _lacks_coins(position: Position) -> bool:
+    """Whether the wallet refused the last sale of what our fills say is in it."""
+    failed = failed_attempts(position) if position.market == Market.SPOT else []
+    return bool(failed) and failed[0].code == INSUFFICIENT
+
+
+def _free_locked_coins(refused: Sequence[Position], now: datetime) -> None:
+    """Cancel stops of ours that rest although their rows have ended: the coins are locked in them.
+
+    The audit leaves a coin alone while an order of it is under way, and refused sales follow each other.
+    """
+    if not refused:
+        return
+    for position_id, reports in pictures.resting_stops_of(refused).items():
+        position = next(one for one in refused if one.pk == position_id)
+        names = [report.client_order_id for report in reports]
+        resting = Order.objects.filter(account=position.account, purpose__in=STOPS, client_order_id__in=names)
+        if execution.cancel_leftovers(list(resting.values_list("pk", flat=True)), now):
+            log.warning("coins_were_locked", account=position.account.name, symbol=position.symbol)
 
 
 def _wait_until(position: Position) -> datetime | None:

@@ -12,7 +12,8 @@ from django.db import IntegrityError, transaction
 from pytest_django import Settings
 from redis import Redis
 
-from alerts.models import Alert
+from alerts.models import Alert, Severity
+from alerts.services import raise_alert
 from exchange.port import Market, OrderSide, PositionReport
 from tests.processes import PaperExchange
 from trading import tasks
@@ -482,6 +483,29 @@ def test_spot_frees_its_coins_sells_and_leaves_no_stop() -> None:
     assert stops_there(position.account, position.symbol, Market.SPOT) == []
     assert [stop.status for stop in orders_of(closed, OrderPurpose.HARD_STOP)] == ["CANCELLED"]
     assert closed.unprotected_seconds < 3
+
+
+def test_coins_locked_by_a_stop_that_its_row_calls_cancelled_are_freed_and_sold() -> None:
+    position = hold(executors=(Market.SPOT,))
+    stops = Order.objects.filter(position=position, purpose=OrderPurpose.HARD_STOP)
+    stops.update(status=OrderStatus.CANCELLED)
+    at = now()
+
+    answer(request_close(position.pk, reason=CloseReason.MANUAL, now=at), at)
+    closed = visit(position, at=at, after_seconds=2)
+
+    assert [(one.status, one.code) for one in exits_of(position)] == [("REJECTED", "-2010"), ("FILLED", "")]
+    assert (closed.status, closed.close_reason) == ("CLOSED", CloseReason.MANUAL)
+    assert stops_there(position.account, position.symbol, Market.SPOT) == []
+
+
+def test_an_alert_of_a_refused_stop_ends_with_its_position() -> None:
+    position = hold()
+    raise_alert(f"stop-refused:{position.pk}", Severity.WARNING, "STOP_REFUSED", "refused", now=now())
+
+    close(position)
+
+    assert not Alert.objects.filter(code="STOP_REFUSED", cleared_at=None).exists()
 
 
 def test_a_spot_part_is_sold_and_the_rest_gets_its_stop_back() -> None:
