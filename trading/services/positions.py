@@ -41,7 +41,10 @@ TAKEN_BY_THE_EXCHANGE = {
 }
 """Client ids the exchange gives to executions it ordered itself."""
 
-CAUSES = ("unprotected", "stop-unseen", "stop-crossed", "exit-failing", "flat-unexplained", "stop-wrong")
+CAUSES = (
+    *("unprotected", "stop-unseen", "stop-refused", "stop-crossed", "stop-wrong"),
+    *("exit-failing", "flat-unexplained"),
+)
 """Alerts that end with their position."""
 
 FOLDED = (
