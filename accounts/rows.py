@@ -5,14 +5,24 @@ its descriptor: a fifth of what a decision over many accounts costs. Unpickling 
 """
 
 from collections.abc import Collection, Mapping
+from operator import attrgetter
 from typing import Any, Self
 
 from django.db import models
 from django.db.models.base import ModelState
 
 
+def _set_id(row: "Row", pk: int | None) -> None:
+    row.id = pk  # type: ignore[attr-defined]  # the column that Django adds
+
+
 class Row(models.Model):
-    """A model whose rows are read, and made by `of_columns`, without its constructor."""
+    """A model whose rows are read, and made by `of_columns`, without its constructor.
+
+    Its key is its column `id`: Django looks that up anew each time `pk` is asked for.
+    """
+
+    pk = property(attrgetter("id"), _set_id)
 
     class Meta:
         abstract = True
@@ -27,6 +37,12 @@ class Row(models.Model):
         row._state = ModelState()  # noqa: SLF001 -- as unpickling does
         row.__dict__.update(columns)
         return row
+
+    def relate(self, **rows: models.Model | None) -> None:
+        """Give relations their rows, as assigning each would, in a tenth of the time; none is checked."""
+        for name, row in rows.items():
+            self.__dict__[f"{name}_id"] = None if row is None else row.pk
+            self._state.fields_cache[name] = row
 
     @classmethod
     def from_db(cls, db: str | None, field_names: Collection[str], values: Collection[Any], **_: Any) -> Self:

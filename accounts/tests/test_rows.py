@@ -41,3 +41,21 @@ def test_a_column_that_was_not_asked_for_is_read_when_it_is_asked_for() -> None:
     with CaptureQueriesContext(connection) as asked:
         assert (row.name, row.leverage) == ("one", 7)
     assert len(asked) == 1
+
+
+@pytest.mark.django_db
+def test_a_relation_that_was_given_is_as_one_that_was_assigned() -> None:
+    house = AccountGroup.objects.create(name="house")
+    given, assigned = Account.objects.create(name="one"), Account(name="two", group=house)
+    given.relate(group=house)
+    assert (given.group_id, given.group) == (assigned.group_id, assigned.group)
+    with CaptureQueriesContext(connection) as asked:
+        given.relate(group=None)
+        assert (given.group_id, given.group) == (None, None)
+    assert not asked
+
+
+def test_the_key_of_a_row_is_its_column() -> None:
+    row = Account()
+    row.pk = 7
+    assert (row.pk, row.id) == (7, 7)

@@ -218,7 +218,7 @@ class Orders:
         known = _DECISIONS.ask(ids={share.decision_id for share in shares})
         decisions: dict[int, Decision] = {decision.pk: decision for decision in known}
         for share in shares:
-            share.decision = decisions[share.decision_id]
+            share.relate(decision=decisions[share.decision_id])
         return cls(
             {(order.account_id, order.market, order.client_order_id): order for order in found},
             {
@@ -259,5 +259,5 @@ def _row(account: Account, market: Market, report: FillReport, order: Order | No
         position_side=report.position_side or "",
         filled_at=report.filled_at,
     )
-    fill.order = order
+    fill.relate(order=order)
     return fill

@@ -135,7 +135,7 @@ def _closing_order(
         created_at=now,
         trace_id=position.trace_id,
     )
-    order.position = position
+    order.relate(position=position)
     return order
 
 

@@ -62,7 +62,7 @@ def lock_many(position_ids: Iterable[int]) -> list[Position]:
     owned_by: dict[int, Account] = {account.pk: account for account in _OWNERS.ask(ids=wanted)}
     locked: list[Position] = _POSITIONS.ask(ids=wanted)
     for position in locked:
-        position.account = owned_by[position.account_id]
+        position.relate(account=owned_by[position.account_id])
     return locked
 
 

@@ -174,7 +174,7 @@ def _held(order_ids: Sequence[int]) -> list[Order]:
     shares = [order.allocation for order in orders if order.allocation is not None]
     decisions = Decision.objects.defer("candidates", "inputs").in_bulk({one.decision_id for one in shares})
     for share in shares:
-        share.decision = decisions[share.decision_id]
+        share.relate(decision=decisions[share.decision_id])
     return orders
 
 
