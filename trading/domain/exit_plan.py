@@ -308,6 +308,17 @@ def build_plan(
 
     Raises PlanError as `distances` does, and for a quantity or entry that is not positive.
     """
+    alike = build_alike(terms, instrument=instrument, entry_price=entry_price, quantity=quantity)
+    return make_own(alike, terms.limits, opened_at=opened_at, equity=equity)
+
+
+def build_alike(
+    terms: PlanTerms, *, instrument: Instrument, entry_price: Decimal, quantity: Decimal
+) -> ExitPlan:
+    """Return what the plans of all accounts with these terms, entry and quantity have in common.
+
+    Its loss guard and time limit are each account's own and None here. Raises PlanError as `build_plan`.
+    """
     if quantity <= 0 or entry_price <= 0:
         raise PlanError(f"no plan for {quantity} at {entry_price}")
     found = distances(terms, entry_price)
@@ -335,9 +346,19 @@ def build_plan(
         trail_start_price=_trail_start(terms, found, entry_price, instrument.tick),
         trail_distance=_trail_distance(terms, found),
         trail_step=limits.trail_step,
-        loss_guard_amount=_loss_guard_amount(equity, limits),
-        expires_at=opened_at + timedelta(hours=limits.time_limit_hours) if limits.time_limit_hours else None,
+        loss_guard_amount=None,
+        expires_at=None,
         unknown=found.unknown,
+    )
+
+
+def make_own(alike: ExitPlan, limits: Limits, *, opened_at: datetime, equity: Decimal) -> ExitPlan:
+    """Return the plan of one account: what it has in common with others, and what is its own."""
+    hours = limits.time_limit_hours
+    return replace(
+        alike,
+        loss_guard_amount=_loss_guard_amount(equity, limits),
+        expires_at=opened_at + timedelta(hours=hours) if hours else None,
     )
 
 
@@ -398,14 +419,23 @@ def recompute(old: ExitPlan, new: ExitPlan) -> ExitPlan:
 def to_json(plan: ExitPlan) -> dict[str, object]:
     """Return the plan as JSON-safe values; Decimals as strings, so that no digit is lost."""
     row: dict[str, object] = {name: _written(getattr(plan, name)) for name in _DECIMALS}
-    return row | {
+    common = row | {
         "policy": plan.policy.value,
         "is_long": plan.is_long,
         "runner": plan.runner,
         "stop_reason": plan.stop_reason.value,
-        "expires_at": plan.expires_at.isoformat() if plan.expires_at else None,
         "unknown": list(plan.unknown),
         "levels": [_level_json(level) for level in plan.levels],
+    }
+    return own_to_json(common, plan)
+
+
+def own_to_json(alike: Mapping[str, object], plan: ExitPlan) -> dict[str, object]:
+    """Return the JSON of a plan that `make_own` made, from the JSON of what it was made of."""
+    return {
+        **alike,
+        "loss_guard_amount": _written(plan.loss_guard_amount),
+        "expires_at": plan.expires_at.isoformat() if plan.expires_at else None,
     }
 
 

@@ -62,7 +62,7 @@ class Owners:
         known = {fill.order.position_id for fill in fills if fill.order is not None} - {None}
         positions: list[Position] = _LOCKED.ask(accounts=accounts, symbols=symbols, known=known)
         for position in positions:
-            position.account = accounts[position.account_id]
+            position.relate(account=accounts[position.account_id])
         return cls(accounts, symbols, positions)
 
     def owner_of(self, fill: Fill) -> Position | None:
@@ -72,6 +72,8 @@ class Owners:
             return self._hit_by_stranger(fill)
         known = None if order.position_id is None else self._known[order.position_id]
         if known is not None and not _opens_again(known, fill):
+            if known.allocation_id is not None and known.allocation_id == order.allocation_id:
+                known.relate(allocation=order.allocation)  # a plan asks for it, and it is read with its order
             return known
         held = self._position(fill, is_long=_is_buy(fill))
         if held is None:
@@ -99,7 +101,7 @@ class Owners:
             unprotected_since=fill.filled_at,
             trace_id=order.trace_id,
         )
-        position.account, position.allocation = self._accounts[fill.account_id], allocation
+        position.relate(account=self._accounts[fill.account_id], allocation=allocation)
         return position
 
     def _leverage(self, fill: Fill) -> int:

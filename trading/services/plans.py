@@ -3,7 +3,7 @@
 No network but the market table; nothing is guessed: what the decision lacked is named in the plan.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -37,12 +37,59 @@ _LEVERAGES = FixedQuery(
 
 def plan_for(position: Position, instrument: Instrument, limits: Limits) -> ExitPlan:
     """The plan of the position's fills so far, under its account's limits; an earlier one only tightens."""
-    terms = terms_for(position, limits)
-    try:
-        plan = _plan(terms, position, instrument)
-    except PlanError:  # a position without a plan would have no stop: the adaptive policy can always plan
-        plan = _plan(replace(terms, policy=ExitPolicy.ADAPTIVE), position, instrument)
-    return exit_plan.recompute(exit_plan.from_json(position.plan), plan) if position.plan else plan
+    return Planner().plan_for(position, instrument, limits)
+
+
+class Planner:
+    """Plans of positions that executions moved together.
+
+    What a decision's accounts have in common is worked out once for all of the same limits, leverage, entry
+    and quantity: all but the loss guard, the time limit and what an earlier plan keeps.
+    """
+
+    def __init__(self) -> None:
+        self._terms: dict[Hashable, PlanTerms] = {}
+        self._alike: dict[Hashable, ExitPlan] = {}
+        self._written: dict[Hashable, dict[str, object]] = {}
+
+    def plan_for(self, position: Position, instrument: Instrument, limits: Limits) -> ExitPlan:
+        """The plan of the position's fills so far; an earlier one only tightens."""
+        plan = self._own(self._alike_of(position, instrument, limits), position, limits)
+        return exit_plan.recompute(exit_plan.from_json(position.plan), plan) if position.plan else plan
+
+    def keep_plan_for(self, position: Position, instrument: Instrument, limits: Limits) -> ExitPlan:
+        """As `plan_for`, and written to the (unsaved) row."""
+        if position.plan:
+            plan = self.plan_for(position, instrument, limits)
+            keep_plan(position, plan)
+            return plan
+        alike = self._alike_of(position, instrument, limits)
+        key = id(alike)  # kept here for as long as this is
+        if key not in self._written:
+            self._written[key] = exit_plan.to_json(alike)
+        plan = self._own(alike, position, limits)
+        position.plan, position.stop_price = exit_plan.own_to_json(self._written[key], plan), plan.stop_price
+        return plan
+
+    def _alike_of(self, position: Position, instrument: Instrument, limits: Limits) -> ExitPlan:
+        by_terms = _terms_key(position, limits)
+        key = (by_terms, position.entry_price, position.initial_quantity)
+        if key not in self._alike:
+            if by_terms not in self._terms:
+                self._terms[by_terms] = terms_for(position, limits)
+            self._alike[key] = _alike(self._terms[by_terms], position, instrument)
+        return self._alike[key]
+
+    def _own(self, alike: ExitPlan, position: Position, limits: Limits) -> ExitPlan:
+        equity = readings.equity_of(position.account, position.market) or ZERO
+        return exit_plan.make_own(alike, limits, opened_at=position.opened_at, equity=equity)
+
+
+def _terms_key(position: Position, limits: Limits) -> Hashable:
+    """Positions with the same have the same terms. Limits go by identity: their terms keep them alive."""
+    share = position.allocation if _is_share_given(position) else None
+    decided = (share.decision_id, share.exit_policy) if share is not None else position.allocation_id
+    return (decided, position.market, position.symbol, position.is_long, position.leverage, id(limits))
 
 
 def terms_for(position: Position, limits: Limits) -> PlanTerms:
@@ -99,21 +146,23 @@ def read_back_leverages(accounts: Collection[int], symbols: Collection[str]) -> 
 
 def _allocation_of(position: Position) -> Allocation | None:
     """The allocation with decision and signal in one query, without the candidates nobody asks for."""
-    if position.allocation_id is None or not position.is_saved:
+    if position.allocation_id is None or _is_share_given(position):
         return position.allocation
     wanted = Allocation.objects.select_related("decision__signal").defer("decision__candidates")
     return wanted.get(pk=position.allocation_id)
 
 
-def _plan(terms: PlanTerms, position: Position, instrument: Instrument) -> ExitPlan:
-    return exit_plan.build_plan(
-        terms,
-        instrument=instrument,
-        entry_price=position.entry_price,
-        quantity=position.initial_quantity,
-        opened_at=position.opened_at,
-        equity=readings.equity_of(position.account, position.market) or ZERO,
-    )
+def _is_share_given(position: Position) -> bool:
+    return bool(Position.allocation.is_cached(position))
+
+
+def _alike(terms: PlanTerms, position: Position, instrument: Instrument) -> ExitPlan:
+    made_of = {"entry_price": position.entry_price, "quantity": position.initial_quantity}
+    try:
+        return exit_plan.build_alike(terms, instrument=instrument, **made_of)
+    except PlanError:  # a position without a plan would have no stop: the adaptive policy can always plan
+        terms = replace(terms, policy=ExitPolicy.ADAPTIVE)
+        return exit_plan.build_alike(terms, instrument=instrument, **made_of)
 
 
 def plan_of(position: Position) -> ExitPlan | None:

@@ -120,6 +120,7 @@ class _Told:
                 self._stops[stop.position_id or 0].append(stop)
         self._accounts = {one.position.account_id: one.position.account for one in moved}
         self._limits: dict[int, Limits] | None = None
+        self.planner = plans.Planner()
 
     def fills_of(self, one: _Moved) -> list[Fill]:
         """All executions of a position, by the exchange's clock."""
@@ -350,8 +351,7 @@ def _plan_and_stop(one: _Moved, told: _Told, now: datetime) -> None:
     if instrument is None:
         log.warning("position_unplanned", account=position.account.name, symbol=position.symbol)
         return
-    plan = plans.plan_for(position, instrument, limits)
-    plans.keep_plan(position, plan)
+    plan = told.planner.keep_plan_for(position, instrument, limits)
     one.note("PLANNED", now, stop_price=plan.stop_price, unknown=", ".join(plan.unknown))
     excess = _excess(position, plan, instrument, limits)
     if excess > 0 and (wanted := want(position, CloseReason.EXCESS, now, quantity=excess)) is not None:

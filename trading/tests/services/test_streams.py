@@ -303,6 +303,25 @@ def test_a_batch_over_many_accounts_costs_no_more_statements_than_one() -> None:
     assert [position.quantity for position in held] == [order.quantity for order in orders]
 
 
+def test_a_second_part_of_many_entries_costs_no_more_statements_than_of_one() -> None:
+    orders = [an_entry(account) for account in fit_accounts(4)]
+    first, second = [], []
+    for order in orders:
+        report, (fill, *_) = left_unrecorded(order)
+        half = replace(fill, quantity=fill.quantity / 2)
+        rest = replace(half, trade_id=f"{fill.trade_id}0")
+        first.append(Told(order.account_id, Market.FUTURES, told_by_stream(order, report, half)))
+        second.append(Told(order.account_id, Market.FUTURES, told_by_stream(order, report, rest)))
+    streams.apply(first, now())
+    with CaptureQueriesContext(connection) as of_one:
+        streams.apply(second[:1], now())
+    with CaptureQueriesContext(connection) as of_many:
+        streams.apply(second[1:], now())
+    assert len(of_many) == len(of_one)
+    held = Position.objects.filter(account__in=[order.account_id for order in orders])
+    assert [position.quantity for position in held] == [order.quantity for order in orders]
+
+
 def executions_read(paper: PaperExchange) -> int:
     """How often somebody asked for executions."""
     return int(paper.get("/paper/status")["requests_by_endpoint"].get("GET /fapi/v1/userTrades", 0))
