@@ -58,9 +58,13 @@ def clear_alert(cause: str, now: datetime) -> bool:
 
 
 def clear_alerts(causes: Collection[str], now: datetime) -> int:
-    """Several causes are gone, in one statement; how many alerts stood."""
-    standing = Alert.objects.filter(cause__in=causes, cleared_at__isnull=True)
-    return standing.update(cleared_at=now, next_delivery_at=None)
+    """Several causes are gone; how many alerts stood.
+
+    Those that stand are few, and a crowd's causes are many: they are compared here.
+    """
+    standing, gone = Alert.objects.filter(cleared_at__isnull=True), set(causes)
+    found = [pk for pk, cause in standing.values_list("pk", "cause") if cause in gone]
+    return standing.filter(pk__in=found).update(cleared_at=now, next_delivery_at=None) if found else 0
 
 
 def acknowledge(alert: Alert, user: str, now: datetime) -> bool:

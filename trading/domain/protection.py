@@ -9,7 +9,7 @@ do now), `after_refusal` (the exchange said no), `closer` (who closes a crossed 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
 
@@ -91,6 +91,11 @@ class ProtectionView:
     is_spot: bool = False
     is_shared: bool = False
     is_outgrown: bool = False
+    good: tuple[SeenStop, ...] = field(init=False, repr=False, compare=False)
+    """Those of our stops among `seen` that protect all of the position."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "good", tuple(_good(self)))
 
 
 def fault(
@@ -120,7 +125,7 @@ def _lies_on_our_way(price: Decimal, plan: ExitPlan) -> bool:
 
 def standing(view: ProtectionView) -> Protection:
     """Return how sure we may be of the stop."""
-    if _good(view):
+    if view.good:
         return Protection.VERIFIED
     accepted = StopState.ACKED in {view.hard, view.second}
     return Protection.ACKED if accepted else Protection.UNPROTECTED
@@ -139,7 +144,7 @@ def next_step(view: ProtectionView, limits: Limits) -> Step:
 def _verified_step(view: ProtectionView, _limits: Limits) -> Step:
     if leftovers(view):
         return Step.CANCEL_LEFTOVER
-    sells_too_much = view.is_shared and any(stop.quantity is None for stop in _good(view))
+    sells_too_much = view.is_shared and any(stop.quantity is None for stop in view.good)
     if (view.plan.has_moved_stop or sells_too_much) and current_working(view) is None:
         return Step.LOOK if view.second is StopState.IN_FLIGHT else Step.MOVE_WORKING
     return Step.CANCEL_PREVIOUS if superseded(view) else Step.NOTHING
@@ -175,13 +180,12 @@ def _good(view: ProtectionView) -> list[SeenStop]:
 
 def leftovers(view: ProtectionView) -> list[SeenStop]:
     """Return our stops that do not protect this position: of one before it, or of another size."""
-    good = _good(view)
-    return [stop for stop in view.seen or () if stop.purpose is not None and stop not in good]
+    return [stop for stop in view.seen or () if stop.purpose is not None and stop not in view.good]
 
 
 def current_working(view: ProtectionView) -> SeenStop | None:
     """Return the stop that rests at the plan's present price; None when it must still be placed."""
-    at_plan = (stop for stop in _good(view) if stop.trigger_price == view.plan.stop_price)
+    at_plan = (stop for stop in view.good if stop.trigger_price == view.plan.stop_price)
     return next((stop for stop in at_plan if not (view.is_shared and stop.quantity is None)), None)
 
 
@@ -195,7 +199,7 @@ def superseded(view: ProtectionView) -> list[SeenStop]:
         return []
     return [
         stop
-        for stop in _good(view)
+        for stop in view.good
         if stop != current
         and (stop.purpose is OrderPurpose.WORKING_STOP or (view.is_shared and stop.quantity is None))
     ]

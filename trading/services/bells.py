@@ -33,6 +33,7 @@ class Bells:
     def add(self, other: "Bells") -> "Bells":
         """Merge another's ids into these, each id once, in order."""
         for name in self.__dataclass_fields__:
-            mine: list[int] = getattr(self, name)
-            mine[:] = dict.fromkeys([*mine, *getattr(other, name)])
+            if more := getattr(other, name):
+                mine: list[int] = getattr(self, name)
+                mine[:] = dict.fromkeys([*mine, *more])
         return self

@@ -248,7 +248,7 @@ class _Visit:
             return
         is_settled = rule.standing(view) is Protection.VERIFIED and not self.rows.in_flight
         is_settled &= rule.next_step(view, settings.LIMITS) is Step.NOTHING and not self._is_unsure(view)
-        position.check_at = self.plan.expires_at if is_settled else self.now + LOOK_AGAIN
+        position.check_at = view.plan.expires_at if is_settled else self.now + LOOK_AGAIN
 
     # ── steps ────────────────────────────────────────────────────────────────
 

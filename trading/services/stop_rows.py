@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from django.utils import timezone
 
+from accounts.services.fixed_queries import AmongGiven, FixedQuery
 from exchange.port import Market, OrderReport, OrderSide
 from trading.domain.protection import (
     NOT_FAILURES,
@@ -24,6 +25,21 @@ TRIGGERS_NOW_TEXT = "trigger immediately"
 
 STREAMS_TELL_WITHIN = timedelta(seconds=1)
 """Later than this nothing is waited for: a list is read."""
+
+ASKED_OF_STOPS = (
+    *("client_order_id", "position", "purpose", "market", "side", "quantity", "trigger_price", "is_seen"),
+    *("close_position", "reduce_only", "position_side", "status", "code", "message", "fills_complete"),
+    *("exchange_order_id", "triggered_order_id", "acknowledged_at", "created_at"),
+)
+"""What looking after a position asks of its stops; whatever else is asked is read then."""
+
+_STOPS = FixedQuery(
+    lambda: (
+        Order.objects.filter(AmongGiven("position_id", "positions"), purpose__in=STOPS)
+        .only(*ASKED_OF_STOPS)
+        .order_by("-pk")
+    )
+)
 
 RESTING = frozenset({OrderStatus.ACKNOWLEDGED, OrderStatus.PARTIALLY_FILLED})
 
@@ -46,7 +62,7 @@ class StopRows:
     def of_many(cls, positions: Iterable[Position]) -> "dict[int, StopRows]":
         """Read the stops of several positions by position id, in one query."""
         by_position: dict[int, list[Order]] = {position.pk: [] for position in positions}
-        for order in Order.objects.filter(position__in=by_position, purpose__in=STOPS).order_by("-pk"):
+        for order in _STOPS.ask(positions=by_position):
             by_position[order.position_id or 0].append(order)
         return {
             pk: cls(tuple(orders), tuple((order.pk, order.status) for order in orders))
