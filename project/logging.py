@@ -32,6 +32,7 @@ ASSIGNED = re.compile(
     r"[\"']?\s*[=:]\s*[\"']?)([^\s\"'&,;}{)\]]+)"
 )
 BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]+")
+IN_PATH = re.compile(r"(/webhooks/[\w-]+/)[^\s/?#\"']+")
 IN_ADDRESS = re.compile(r"(\w+://[^\s:/@]*):[^\s@/]+@")
 
 
@@ -48,6 +49,7 @@ class Redactor:
             text = text.replace(secret, HIDDEN)
         text = BEARER.sub(lambda found: f"{found[1]} {HIDDEN}", text)
         text = ASSIGNED.sub(lambda found: f"{found[1]}{HIDDEN}", text)
+        text = IN_PATH.sub(lambda found: f"{found[1]}{HIDDEN}", text)
         return IN_ADDRESS.sub(lambda found: f"{found[1]}:{HIDDEN}@", text)
 
     def value(self, value: Any) -> Any:

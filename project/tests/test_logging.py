@@ -30,6 +30,8 @@ SIGNED = (
         f"redis://:{CANARY}@127.0.0.1:6390/0",
         f"postgres://desk:{CANARY}@db/desk",
         f"listenKey={CANARY}&x=1",
+        f"/api/bot/webhooks/tradingview/{CANARY}",
+        f"Not Found: /api/bot/webhooks/tradingview/{CANARY}?x=1",
     ],
 )
 def test_a_secret_is_hidden_by_its_shape(text: str) -> None:
