@@ -5,6 +5,7 @@ from trading.admin.orders import FillAdmin, OrderAdmin
 from trading.admin.positions import PositionAdmin
 from trading.admin.schedules import DeskPeriodicTaskAdmin
 from trading.admin.signals import SignalAdmin, SignalSourceAdmin
+from trading.admin.webhooks import WebhookAdmin
 
 __all__ = [
     "ApiTokenAdmin",
@@ -17,4 +18,5 @@ __all__ = [
     "PositionAdmin",
     "SignalAdmin",
     "SignalSourceAdmin",
+    "WebhookAdmin",
 ]

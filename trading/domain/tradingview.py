@@ -38,6 +38,29 @@ FIELDS = frozenset(
         "time",
     }
 )
+STRATEGY_MESSAGE = {
+    "ticker": "{{exchange}}:{{ticker}}",
+    "action": "{{strategy.order.action}}",
+    "position": "{{strategy.market_position}}",
+    "previous_position": "{{strategy.prev_market_position}}",
+    "price": "{{close}}",
+    "time": "{{timenow}}",
+    "score": "0.8",
+    "stop_percent": "2",
+    "take_profit_percent": "6",
+}
+"""What to paste into the alert of a strategy, its token before it; percent are of the price."""
+
+INDICATOR_MESSAGE = {
+    "ticker": "{{exchange}}:{{ticker}}",
+    "action": "long",
+    "price": "{{close}}",
+    "time": "{{timenow}}",
+    "score": "0.8",
+    "stop_percent": "2",
+    "take_profit_percent": "6",
+}
+"""The same for an alert that means one thing: long, short, close or cancel."""
 FINEST = Decimal("1E-12")
 MOST_PERCENT = 100
 SHOWN = 40

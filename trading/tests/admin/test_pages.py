@@ -15,15 +15,26 @@ from accounts.models import Account
 from alerts.models import Alert
 from tests.processes import PaperExchange
 from trading.domain.states import CloseReason, PositionStatus
-from trading.models import ApiToken, Decision, Fill, Halt, Order, Position, Signal, SignalSource
+from trading.models import (
+    ApiToken,
+    Decision,
+    Fill,
+    Halt,
+    Order,
+    Position,
+    Signal,
+    SignalSource,
+    Webhook,
+)
 from trading.services.tokens import create_token
+from trading.services.webhooks import create_webhook
 from trading.tests import rows
 from trading.tests.busy_desk import fill_desk
 
 pytestmark = pytest.mark.django_db
 
 LISTS: list[type[Model]] = [
-    Account, Alert, ApiToken, Decision, Fill, Halt, Order, Position, Signal, SignalSource
+    Account, Alert, ApiToken, Decision, Fill, Halt, Order, Position, Signal, SignalSource, Webhook
 ]  # fmt: skip
 READ_ONLY: list[type[Model]] = [Alert, Decision, Fill, Halt, Order, Position, Signal]
 
@@ -47,6 +58,7 @@ def act(client: Client, action: str, *chosen: Model) -> HttpResponse:
 def busy(redis: Redis) -> None:
     fill_desk(redis, accounts=25)
     create_token("bot", ["read"])
+    create_webhook("momentum", SignalSource.objects.all()[0], "olga")
     Halt.objects.create(
         scope="desk", level="HALT_ENTRIES", reason="drill", raised_by="olga", raised_at=rows.NOON
     )
