@@ -15,7 +15,7 @@ from unfold.decorators import display
 
 from accounts.admin.rows import RefusingAdmin
 from exchange.errors import ReadFailed
-from trading.admin.figures import moment, unbroken
+from trading.admin.figures import lines, moment
 from trading.domain.tradingview import INDICATOR_MESSAGE, STRATEGY_MESSAGE
 from trading.models import Webhook
 from trading.services.webhooks import Opened, WebhookRefused, create_webhook, read_symbols, revoke_webhook
@@ -57,9 +57,7 @@ class WebhookAdmin(RefusingAdmin):
     """Addresses for TradingView's alerts. Address and token of a new one are shown once."""
 
     form = WebhookForm
-    list_display = (
-        "name", "state", "source", "entries", "begins", "last_used", "refused_count", "refused", "refused_why"
-    )  # fmt: skip
+    list_display = ("name", "state", "source", "entries", "last_used", "refused", "refused_why")
     list_select_related = ("source",)
     list_filter = ("source", ("revoked_at", admin.EmptyFieldListFilter))
     search_fields = ("name", "source__name")
@@ -116,14 +114,9 @@ class WebhookAdmin(RefusingAdmin):
         return "revoked" if webhook.revoked_at else "living"
 
     @display(description="Entries")  # type: ignore[untyped-decorator]  # unfold has no types
-    def entries(self, webhook: Webhook) -> str:
+    def entries(self, webhook: Webhook) -> SafeString:
         """What it may enter."""
-        return f"{webhook.side or 'LONG and SHORT'} {webhook.symbols or 'any symbol'}"
-
-    @display(description="Address begins")  # type: ignore[untyped-decorator]  # unfold has no types
-    def begins(self, webhook: Webhook) -> SafeString:
-        """By which it is known again in TradingView."""
-        return unbroken(f"{webhook.path_start}...")
+        return lines([webhook.side or "both sides", *(webhook.symbols.split() or ["all symbols"])])
 
     @display(description="Last used", ordering="last_used_at")  # type: ignore[untyped-decorator]  # unfold has no types
     def last_used(self, webhook: Webhook) -> SafeString | str:

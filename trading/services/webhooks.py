@@ -25,7 +25,7 @@ from trading.models import Signal, SignalSource, Webhook
 from trading.services import market
 from trading.services.bells import Bells
 from trading.services.signals import SignalDraft, SignalRefused, intake
-from trading.services.tokens import hashed
+from trading.services.tokens import USE_NOTED_EVERY, hashed
 from trading.services.valkey import valkey
 
 log = structlog.get_logger(__name__)
@@ -167,43 +167,54 @@ def take_alert(
     """
     try:
         advised = tradingview.read_advice(fields)
+        # Stored before Valkey is asked anything: a close must not wait for one that does not answer.
+        taken = [_leave(webhook, one, fields, now, ring) for one in advised if one.action != "open"]
         count = _count(webhook)
-        taken = [_take(webhook, one, fields, now, count, most_per_minute, ring) for one in advised]
+        taken += [
+            _enter(webhook, one, fields, now, is_beyond=count > most_per_minute)
+            for one in advised
+            if one.action == "open"
+        ]
     except AlertRefused as refused:
         raise SignalRefused(refused.code, refused.message) from refused
-    if count is None:
-        raise NotCounted
-    Webhook.objects.filter(pk=webhook.pk).update(last_used_at=timezone.now())
-    clear_alert(_cause(webhook), timezone.now())
+    _note_use(webhook)
     signal, is_new = taken[-1]
     return Taken(signal, taken[0][0] if len(taken) > 1 else None, is_new)
 
 
-def _take(
+def _leave(
     webhook: Webhook,
     advice: Advice,
     fields: Mapping[str, str],
     now: datetime,
-    count: int | None,
-    most: int,
     ring: Callable[[Bells], None],
 ) -> tuple[Signal, bool]:
-    if advice.action != "open":
-        signal, is_new = intake(webhook.source, _leaving(advice, fields), now)
-        if is_new:
-            ring(Bells(signals=[signal.pk]))
-        return signal, is_new
-    if count is None:
-        raise NotCounted
+    signal, is_new = intake(webhook.source, _leaving(advice, fields), now)
+    if is_new:
+        ring(Bells(signals=[signal.pk]))
+    return signal, is_new
+
+
+def _enter(
+    webhook: Webhook, advice: Advice, fields: Mapping[str, str], now: datetime, *, is_beyond: bool
+) -> tuple[Signal, bool]:
     tradingview.refuse_unknown(fields)
     draft = _entering(advice, fields)
     _refuse_beyond(webhook, draft, now)
-    if count > most:
+    if is_beyond:
         raise TooManyAlerts
     signal, is_new = intake(webhook.source, draft, now)
     if not is_new:
         _refuse_another(signal, draft, webhook)
     return signal, is_new
+
+
+def _note_use(webhook: Webhook) -> None:
+    """Once a minute, and at once where a refusal is over: each is a write, and a burst waits for them."""
+    now, used, refused = timezone.now(), webhook.last_used_at, webhook.refused_at
+    if used is None or now - used >= USE_NOTED_EVERY or (refused is not None and refused >= used):
+        Webhook.objects.filter(pk=webhook.pk).update(last_used_at=now)
+        clear_alert(_cause(webhook), now)
 
 
 def _entering(advice: Advice, fields: Mapping[str, str]) -> SignalDraft:
@@ -265,8 +276,8 @@ def _refuse_another(known: Signal, draft: SignalDraft, webhook: Webhook) -> None
         )
 
 
-def _count(webhook: Webhook) -> int | None:
-    """How many alerts came in this minute, this one included; None when Valkey does not answer."""
+def _count(webhook: Webhook) -> int:
+    """How many alerts came in this minute, this one included. Raises NotCounted."""
     minute = int(timezone.now().timestamp()) // MINUTE
     key = f"desk:webhook:{webhook.pk}:{minute}"
     try:
@@ -274,8 +285,8 @@ def _count(webhook: Webhook) -> int | None:
             pipe.incr(key)
             pipe.expire(key, 2 * MINUTE)
             return int(pipe.execute()[0])
-    except RedisError:
-        return None
+    except RedisError as error:
+        raise NotCounted from error
 
 
 def _trace() -> str:

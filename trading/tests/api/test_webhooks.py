@@ -282,7 +282,9 @@ def test_an_alert_that_is_not_understood_is_refused_by_name_and_told(
 
 
 def test_the_next_alert_that_is_taken_ends_the_warning(opened: Opened) -> None:
+    post(opened, alert(opened, time=moment(20)))
     post(opened, alert(opened, score="2"))
+    assert Alert.objects.get().cleared_at is None
     post(opened, alert(opened))
 
     assert Alert.objects.get().cleared_at is not None
@@ -489,6 +491,22 @@ def test_without_valkey_nothing_is_entered_a_close_is_kept_and_both_are_503(
     assert Signal.objects.get().action == "close"
     monkeypatch.undo()
     assert (post(opened, entry).status_code, post(opened, closing).status_code) == (202, 200)
+
+
+def test_a_close_is_stored_before_valkey_is_waited_for(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored: list[int] = []
+
+    def hang() -> Any:
+        stored.append(Signal.objects.filter(action="close").count())
+        raise ValkeyAway("silent")
+
+    monkeypatch.setattr(webhooks, "valkey", hang)
+
+    assert post(opened, alert(opened, **TURNED)).status_code == 503
+    assert stored == [1]
+    assert not Signal.objects.filter(action="open").exists()
 
 
 def test_a_market_table_that_was_never_read_is_503(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
