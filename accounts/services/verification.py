@@ -21,6 +21,7 @@ from accounts.models import Account, Health, Mode
 from accounts.services.breakers import note_money, note_verified
 from accounts.services.gateways import gateway_for
 from accounts.services.health import MESSAGE_LENGTH, tell_health
+from accounts.services.money import money_columns
 from accounts.services.registry import refuse_untried
 from accounts.services.symbol_settings import store_all
 from alerts.models import Severity
@@ -237,18 +238,7 @@ def _verdict_columns(verdict: Verdict, now: datetime) -> dict[str, Any]:
 
 def _money_columns(reading: Reading, now: datetime) -> dict[str, Any]:
     """What was read of the money; a failed read leaves its columns as they are."""
-    columns: dict[str, Any] = {}
-    if reading.balance is not None:
-        columns |= {
-            "wallet_balance": reading.balance.wallet,
-            "unrealized_profit": reading.balance.unrealized_profit,
-            "available_balance": reading.balance.available,
-        }
-    if reading.spot_balance is not None:
-        columns |= {
-            "spot_wallet": reading.spot_balance.wallet,
-            "spot_available": reading.spot_balance.available,
-        }
+    columns: dict[str, Any] = {**money_columns(reading.balance, reading.spot_balance)}
     if not {"balance", "spot balance", "positions", "account", "executors"} & set(reading.failures):
         columns |= {"balances_at": reading.money_asked_at, "fresh_at": now}
     return columns

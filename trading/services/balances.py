@@ -18,6 +18,7 @@ from accounts.domain.breaker import has_money_come
 from accounts.models import Account, Health
 from accounts.services import breakers
 from accounts.services.gateways import gateway_for
+from accounts.services.money import money_columns
 from exchange.budget import Priority, priority
 from exchange.loop import IoLoop
 from exchange.port import IncomeReport, Market
@@ -177,15 +178,7 @@ def _is_unexplained(account: Account, picture: Picture, told: Sequence[tuple[dat
 
 def _write_money(account: Account, picture: Picture) -> None:
     """Write what changed, as of the moment it was asked for: what moved earlier must not be counted again."""
-    changes: dict[str, object] = {}
-    if picture.balance is not None:
-        changes |= {
-            "wallet_balance": picture.balance.wallet,
-            "unrealized_profit": picture.balance.unrealized_profit,
-            "available_balance": picture.balance.available,
-        }
-    if picture.spot is not None:
-        changes |= {"spot_wallet": picture.spot.wallet, "spot_available": picture.spot.available}
+    changes: dict[str, object] = {**money_columns(picture.balance, picture.spot)}
     start = day_start(account, picture.read_at)
     if account.day_started_at is None or account.day_started_at < start:
         baseline = picture.balance.equity if picture.balance is not None else ZERO
