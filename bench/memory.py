@@ -17,8 +17,12 @@ SETTLE_SECONDS = 12.0
 
 
 def measured(stage: Stage, scale: Scale) -> Iterator[list[Figure]]:
-    """The same process before and after for the worker, two processes for the watcher."""
-    few, many = (10, 30) if scale.is_quick else (400, 2000)
+    """The same process before and after for the worker, two processes for the watcher.
+
+    The worker begins with more orders than its chunks have in hand at once: until then it grows by what is in
+    flight, which no further account adds to.
+    """
+    few, many = (10, 30) if scale.is_quick else (1000, 2000)
     stage.start_valkey()
     stage.start_stub(LATENCY_MS)
     accounts = rows.fit_accounts(many)
