@@ -19,11 +19,12 @@ from trading.domain.limits import Limits
 from trading.domain.percent import ONE, ZERO, equity, price_move, sign
 from trading.domain.sizing import Sizing
 from trading.domain.states import DenyCode
+from trading.domain.values import value
 
 Detail = dict[str, str]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Refusal:
     """Why an allocation is denied, with the numbers behind it."""
 
@@ -31,7 +32,7 @@ class Refusal:
     detail: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Stake:
     """A position or an entry in flight; `risk` is its loss at the stop with costs, never below 0."""
 
@@ -56,7 +57,7 @@ class SignalTerms:
     last_acted_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class AccountState:
     """What is known of the account and of this executor's wallet.
 
@@ -107,7 +108,7 @@ class MarketState:
     depth_notional: Decimal | None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Book:
     """What the account holds and has on its way; foreign positions count in `open_bases`.
 
@@ -128,7 +129,7 @@ class Book:
         return self.held + self.in_flight
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Proposal:
     """The entry as it would be sent: its cap, the plan's stop and distances there, and its size."""
 
@@ -150,7 +151,7 @@ class GateInput:
     signal: SignalTerms
     account: AccountState
     market: MarketState
-    book: Book = Book()
+    book: Book = field(default_factory=Book)
     gate_off: frozenset[DenyCode] = frozenset()
 
 
@@ -160,16 +161,18 @@ SizedRule = Callable[[GateInput, Proposal], Detail | None]
 
 def refusal_before_sizing(asked: GateInput) -> Refusal | None:
     """Return the first refusal of the rules that need no quantity: HALTED to DAILY_TRADES."""
+    off = asked.gate_off
     for code, rule in BEFORE_SIZING:
-        if code not in asked.gate_off and (detail := rule(asked)) is not None:
+        if code not in off and (detail := rule(asked)) is not None:
             return Refusal(code, detail)
     return None
 
 
 def refusal_after_sizing(asked: GateInput, proposal: Proposal) -> Refusal | None:
     """Return the first refusal of the rules that weigh the sized entry: DAILY_LOSS to MARGIN."""
+    off = asked.gate_off
     for code, rule in AFTER_SIZING:
-        if code not in asked.gate_off and (detail := rule(asked, proposal)) is not None:
+        if code not in off and (detail := rule(asked, proposal)) is not None:
             return Refusal(code, detail)
     return None
 
@@ -235,9 +238,10 @@ def _stale_data(asked: GateInput) -> Detail | None:
 
 def _unread_room(market: MarketState) -> Detail | None:
     """No volume or book leaves the desk no room in the coin; called MAX_ORDER it would look like a limit."""
+    if market.quote_volume_24h is not None and market.depth_notional is not None:
+        return None
     figures = {"quote_volume_24h": market.quote_volume_24h, "depth_notional": market.depth_notional}
-    unread = [name for name, figure in figures.items() if figure is None]
-    return _missing(", ".join(unread)) if unread else None
+    return _missing(", ".join(name for name, figure in figures.items() if figure is None))
 
 
 def _is_fresh(account: AccountState, limits: Limits) -> bool:

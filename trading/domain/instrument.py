@@ -47,8 +47,10 @@ class Instrument:
 
     def bracket_at(self, notional: Decimal) -> Bracket | None:
         """Return the bracket that holds `notional`; the last one beyond the table, None without a table."""
-        holding = [bracket for bracket in self.brackets if bracket.notional_cap >= notional]
-        return holding[0] if holding else (self.brackets[-1] if self.brackets else None)
+        for bracket in self.brackets:
+            if bracket.notional_cap >= notional:
+                return bracket
+        return self.brackets[-1] if self.brackets else None
 
     def notional_limit(self, leverage: Decimal) -> Decimal | None:
         """Return the largest notional the exchange allows at `leverage`; None when it names no limit."""

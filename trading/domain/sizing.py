@@ -14,6 +14,7 @@ from trading.domain.instrument import Instrument, floor_quantity, round_cap
 from trading.domain.limits import Limits, SizingModel
 from trading.domain.percent import ONE, ZERO, clamp, equity, sign
 from trading.domain.states import DenyCode
+from trading.domain.values import value
 
 Key = TypeVar("Key")
 
@@ -49,7 +50,7 @@ class Kelly:
     payoff: Decimal
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SizingInput:
     """Everything one account's size depends on.
 
@@ -75,7 +76,7 @@ class SizingInput:
     kelly: Kelly | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Sizing:
     """A quantity, what bound it, and what it costs; `denied` is set when it is under a minimum."""
 
@@ -163,18 +164,20 @@ def size(request: SizingInput) -> Sizing:
 def cap_quantities(request: SizingInput) -> dict[Cap, Decimal]:
     """Return the largest quantity each cap allows, in base units; a cap without a figure is left out."""
     worth = equity(wallet=request.wallet, unrealized=request.unrealized)
-    limits, market = request.limits, request.instrument
-    notionals = {
-        Cap.MARGIN: margin_room(request) * request.leverage / (ONE + limits.margin_buffer),
-        Cap.BRACKET: market.notional_limit(request.leverage),
-        Cap.SYMBOL_NOTIONAL: limits.symbol_notional * worth - request.symbol_notional,
-        Cap.ACCOUNT_NOTIONAL: limits.gross_notional * worth - request.gross_notional,
-        Cap.DESK_NOTIONAL: request.desk_notional,
-    }
-    caps = {cap: max(ZERO, room) / request.cap_price for cap, room in notionals.items() if room is not None}
+    limits, market, price = request.limits, request.instrument, request.cap_price
+    notionals = (
+        (Cap.MARGIN, margin_room(request) * request.leverage / (ONE + limits.margin_buffer)),
+        (Cap.BRACKET, market.notional_limit(request.leverage)),
+        (Cap.SYMBOL_NOTIONAL, limits.symbol_notional * worth - request.symbol_notional),
+        (Cap.ACCOUNT_NOTIONAL, limits.gross_notional * worth - request.gross_notional),
+        (Cap.DESK_NOTIONAL, request.desk_notional),
+    )
+    caps = {cap: room / price if room > 0 else ZERO for cap, room in notionals if room is not None}
     # The exit is one market order, so an entry above the market maximum could not be closed at once.
-    exchange_maximum = min(market.max_quantity, market.max_market_quantity)
-    return caps | {Cap.MAX_ORDER: min(limits.max_order_notional / request.cap_price, exchange_maximum)}
+    caps[Cap.MAX_ORDER] = min(
+        limits.max_order_notional / price, market.max_quantity, market.max_market_quantity
+    )
+    return caps
 
 
 def too_small(instrument: Instrument, quantity: Decimal, price: Decimal, limits: Limits) -> DenyCode | None:

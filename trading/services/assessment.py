@@ -1,10 +1,8 @@
 """One account's answer to one decision on one executor: a sized entry, or the first reason against it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import Decimal
-
-from django.conf import settings
 
 from accounts.models import MarginMode
 from accounts.services.entrants import Trader
@@ -22,6 +20,7 @@ from trading.domain.instrument import Instrument
 from trading.domain.percent import ONE, ZERO
 from trading.domain.sizing import SizingInput, risk_equity, size
 from trading.domain.states import DenyCode, SkipCode
+from trading.domain.values import value
 from trading.services.exposure import Exposure, Wallet
 from trading.services.market import TAKER_FEES
 from trading.services.scene import AtCap, ReadBack, Scene, unhealthy_reasons
@@ -30,7 +29,7 @@ NOTHING = Wallet(ZERO, ZERO, ZERO)
 ISOLATED = MarginMode.ISOLATED.value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Assessment:
     """What gate and sizing say of one account and market: an entry, a refusal, or a skip.
 
@@ -161,7 +160,7 @@ def question(scene: Scene, account: Trader, market: Market, instrument: Instrume
         account=_account_state(scene, account, market, exposure),
         market=scene.market_state,
         book=_book(exposure, scene.market.correlations),
-        gate_off=settings.GATE_OFF,
+        gate_off=scene.gate_off,
     )
 
 

@@ -26,6 +26,7 @@ from trading.domain.limits import Limits
 from trading.domain.percent import ZERO, profit
 from trading.domain.sizing import loss_at_stop
 from trading.domain.states import OPEN, OrderPurpose, OrderStatus, PositionStatus
+from trading.domain.values import value
 from trading.models import Fill, ForeignOrder, Income, Order, Position
 from trading.services import routes
 from trading.services.market import TAKER_FEES
@@ -90,6 +91,8 @@ class _MoveRow(NamedTuple):
 
 Row = TypeVar("Row", _PositionRow, _EntryRow, _FillRow, _MoveRow)
 
+FUTURES, SPOT = Market.FUTURES, Market.SPOT
+MARKETS = {market.value: market for market in Market}
 LONGEST_DAY = timedelta(hours=25)
 CLOCKS_APART = timedelta(milliseconds=TOO_FAR_MS)
 """A fill carries the exchange's time and a reading ours: one so little older may not be in it yet."""
@@ -98,7 +101,7 @@ LOADED_BEFORE = timedelta(minutes=1)
 """How long before us an account may have been loaded: its row may tell of a newer reading than it does."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Held(Stake):
     """One open position."""
 
@@ -108,7 +111,7 @@ class Held(Stake):
     opened_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class InFlight(Stake):
     """One entry that may still become a position; what it is weighed by is what it reserves."""
 
@@ -117,7 +120,7 @@ class InFlight(Stake):
     is_unknown: bool
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Wallet:
     """One market's money of an account, the newest reading carried forward by what happened since.
 
@@ -328,27 +331,27 @@ def _exposure(
     now: datetime,
 ) -> Exposure:
     pk, start = account.pk, day_start(account, now)
-    in_flight, fills = rows.in_flight.get(pk, ()), rows.fills.get(pk, ())
-    entered = {share for share, at in rows.entered.get(pk, {}).items() if at >= start}
+    in_flight = rows.in_flight.get(pk, ())
     exposure = Exposure(
         held=[_held(position, limits, mark_prices) for position in rows.positions.get(pk, ())],
         in_flight=[_in_flight(order) for order in in_flight],
         foreign_bases=rows.strangers.get(pk, frozenset()),
-        entries_today=len(
-            entered | {order.allocation_id for order in in_flight if order.created_at >= start}
-        ),
+        entries_today=_entries_since(start, rows.entered.get(pk, {}), in_flight),
     )
-    exposure.wallets = {
-        market: wallet
-        for market in Market
-        if (wallet := _wallet(account, market, exposure, fills)) is not None
-    }
+    exposure.wallets = _wallets(account, exposure, rows.fills.get(pk, ()))
     _add_day(exposure, account, rows, {way.market for way in ways}, mark_prices, start)
     return exposure
 
 
+def _entries_since(start: datetime, entered: Mapping[int, datetime], in_flight: Sequence[_EntryRow]) -> int:
+    """The shares that filled something or still may, each once."""
+    shares: set[int | None] = {share for share, at in entered.items() if at >= start}
+    shares.update([order.allocation_id for order in in_flight if order.created_at >= start])
+    return len(shares)
+
+
 def _held(position: _PositionRow, limits: Limits, mark_prices: Mapping[str, Decimal]) -> Held:
-    mark, market = mark_prices.get(position.symbol, position.entry_price), Market(position.market)
+    mark, market = mark_prices.get(position.symbol, position.entry_price), MARKETS[position.market]
     return Held(
         symbol=position.symbol,
         base=position.base,
@@ -392,29 +395,44 @@ def _in_flight(order: _EntryRow) -> InFlight:
         is_long=order.side == OrderSide.BUY,
         notional=order.reserved_notional,
         risk=order.reserved_risk,
-        market=Market(order.market),
+        market=MARKETS[order.market],
         margin=order.reserved_margin,
         is_unknown=order.status == OrderStatus.UNKNOWN,
     )
 
 
-def _wallet(account: Trader, market: Market, exposure: Exposure, fills: Sequence[_FillRow]) -> Wallet | None:
-    is_futures, read_at = market == Market.FUTURES, account.balances_at
-    wallet = account.wallet_balance if is_futures else account.spot_wallet
-    available = account.available_balance if is_futures else account.spot_available
-    if wallet is None or available is None or read_at is None:
-        return None
-    held = [position for position in exposure.held if position.market == market]
-    since = [fill for fill in fills if fill.market == market and fill.filled_at > read_at]
+def _wallets(account: Trader, exposure: Exposure, fills: Sequence[_FillRow]) -> dict[Market, Wallet]:
+    """The money of each market, where it was ever read."""
+    read_at, found = account.balances_at, dict[Market, Wallet]()
+    if read_at is None:
+        return found
+    since = [fill for fill in fills if fill.filled_at > read_at]
+    if account.wallet_balance is not None and account.available_balance is not None:
+        read = Wallet(account.wallet_balance, ZERO, account.available_balance)
+        found[FUTURES] = _carried_forward(read, FUTURES, read_at, exposure, since)
+    if account.spot_wallet is not None and account.spot_available is not None:
+        read = Wallet(account.spot_wallet, ZERO, account.spot_available)
+        found[SPOT] = _carried_forward(read, SPOT, read_at, exposure, since)
+    return found
+
+
+def _carried_forward(
+    read: Wallet, market: Market, read_at: datetime, exposure: Exposure, since: Sequence[_FillRow]
+) -> Wallet:
+    held = [position for position in exposure.held if position.market is market]
+    in_flight = [order.margin for order in exposure.in_flight if order.market is market]
+    filled = [fill for fill in since if fill.market == market]
+    if not (held or in_flight or filled):
+        return read
     # On spot a position was paid for from the wallet; on futures only its margin is set aside.
-    paid = ZERO if is_futures else sum([p.margin for p in held if p.opened_at <= read_at], ZERO)
-    realized = sum([fill.realized_profit - _fee(fill) for fill in since], ZERO)
-    claimed = sum([order.margin for order in exposure.in_flight if order.market == market], ZERO)
-    younger = sum([one.margin for one in held if one.opened_at > read_at - CLOCKS_APART], ZERO)
+    paid = ZERO if market is FUTURES else sum([p.margin for p in held if p.opened_at <= read_at], ZERO)
+    realized = sum([fill.realized_profit - _fee(fill) for fill in filled], ZERO)
+    known_since = read_at - CLOCKS_APART
+    younger = sum([one.margin for one in held if one.opened_at > known_since], ZERO)
     return Wallet(
-        wallet=wallet + realized + paid,
+        wallet=read.wallet + realized + paid,
         unrealized=sum([position.unrealized_profit for position in held], ZERO),
-        available=available + min(realized, ZERO) - claimed - younger,
+        available=read.available + min(realized, ZERO) - sum(in_flight, ZERO) - younger,
     )
 
 
@@ -446,13 +464,13 @@ def _add_day(
         return
     made = spot_made = _made_on_spot(pk, rows, mark_prices, midnight)
     baseline = ZERO
-    if Market.FUTURES in markets:
-        futures = exposure.wallets[Market.FUTURES].equity
+    if FUTURES in markets:
+        futures = exposure.wallets[FUTURES].equity
         moved = sum([row.quantity for row in rows.transfers.get(pk, ()) if row.at > since], ZERO)
         made += futures - account.day_baseline_equity - moved
         baseline = account.day_baseline_equity if account.day_baseline_equity > 0 else futures
-    if Market.SPOT in markets and baseline <= 0:
-        baseline = exposure.wallets[Market.SPOT].equity - spot_made
+    if SPOT in markets and baseline <= 0:
+        baseline = exposure.wallets[SPOT].equity - spot_made
     exposure.day_profit, exposure.day_baseline = made, baseline
 
 
@@ -464,7 +482,7 @@ def _made_on_spot(
     Coins held since before midnight count their whole loss and no profit: what they were worth then is not
     kept, and yesterday's profit must hide no loss of today.
     """
-    coins = [one for one in rows.positions.get(account_id, ()) if one.market == Market.SPOT]
+    coins = [one for one in rows.positions.get(account_id, ()) if one.market == SPOT]
     coins += [
         one for one in rows.sold_coins.get(account_id, ()) if one.closed_at and one.closed_at >= midnight
     ]

@@ -27,7 +27,7 @@ from trading.domain.instrument import Instrument, ceil_to, floor_to, round_stop
 from trading.domain.limits import Limits, SizingModel
 from trading.domain.percent import ZERO, price_at
 from trading.domain.sizing import Kelly, desk_ceiling
-from trading.domain.states import OPEN, OrderPurpose, PositionStatus
+from trading.domain.states import OPEN, DenyCode, OrderPurpose, PositionStatus
 from trading.models import Decision, Order, Position, Signal
 from trading.services import halts, history, hours, market, protections, routes
 from trading.services.exposure import Exposure, exposures
@@ -92,6 +92,8 @@ class Scene:
     is_long: bool
     signal_terms: SignalTerms
     market_state: MarketState
+    gate_off: frozenset[DenyCode]
+    mode: str
     _at_cap: dict[tuple[Market, Decimal, int], AtCap] = field(default_factory=dict)
 
     def ways(self, account: Trader) -> Sequence[Way]:
@@ -192,6 +194,8 @@ def load_scene(decision: Decision, seen: MarketScene, accounts: Sequence[Trader]
         is_long=signal.is_long,
         signal_terms=_signal_terms(signal, last_acted_at),
         market_state=_market_state(seen.figures, now),
+        gate_off=settings.GATE_OFF,
+        mode=settings.MODE,
     )
 
 
@@ -233,7 +237,7 @@ def unhealthy_reasons(scene: Scene, account: Trader) -> Iterator[str]:
         yield "archived"
     if not account.is_enabled:
         yield "paused"
-    if account.mode != settings.MODE:
+    if account.mode != scene.mode:
         yield f"mode {account.mode}"
     if account.health != Health.HEALTHY:
         yield f"health {account.health} {account.health_code}".strip()
