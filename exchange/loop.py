@@ -121,8 +121,8 @@ async def _within(coroutine: Coroutine[Any, Any, Result], seconds: float) -> Res
 def gc_freeze() -> None:
     """After warm-up: what lives now lives on, and a full collection in the middle of a signal costs 0.2 s.
 
-    Of what comes later the youngest are looked through at every ten thousand: a decision makes sixty thousand
-    and drops none before its end, so that looking at every seven hundred finds nothing ninety times.
+    Of what comes later the youngest are looked through less often than Python does: a decision over many
+    accounts makes tens of thousands and drops none before its end, so that each look finds nothing.
     """
     gc.collect()
     gc.freeze()
