@@ -11,12 +11,14 @@ from accounts.models import Account
 from exchange.port import Market
 from trading.domain.peak import raised_peak
 from trading.domain.percent import ZERO
-from trading.domain.states import PositionStatus
-from trading.models import EquitySnapshot, Income, Position
+from trading.domain.states import OPEN, OrderPurpose, PositionStatus
+from trading.models import EquitySnapshot, Fill, Income, Order, Position
 from trading.services.money_flow import READ_ASSET, TRANSFERS
 from trading.services.prices import fresh_marks
 
 UNIT = Decimal("0.00000001")
+CLOCKS_APART = timedelta(seconds=1)
+"""The exchange's clock may say otherwise than ours which came first."""
 FRESH = timedelta(seconds=90)
 """A reading older than this says nothing about now; the curve then carries the last one on by itself."""
 
@@ -86,8 +88,10 @@ def _value(account: Account, made: Decimal, coins: _Coins) -> Decimal | None:
 def _raise_peaks(accounts: Sequence[Account], now: datetime) -> None:
     """Keep each account's highest value, moved by its transfers; drawdown is measured from it."""
     made, coins = made_on_spot([one.pk for one in accounts]), _coins(accounts, now)
-    moved = _transfers(accounts)
+    moved, trading = _transfers(accounts), _traded_since_the_reading(accounts)
     for account in accounts:
+        if account.pk in trading:
+            continue
         held = coins.get(account.pk, _Coins())
         value = None if held is None else _value(account, made.get(account.pk, ZERO), held)
         if value is None or account.balances_at is None:
@@ -115,6 +119,19 @@ def _coins(accounts: Sequence[Account], now: datetime) -> dict[int, _Coins | Non
         open_profit = worth - row.quantity * row.entry_price
         found[row.account_id] = _Coins(before.profit + open_profit, before.worth + worth)
     return found
+
+
+def _traded_since_the_reading(accounts: Sequence[Account]) -> set[int]:
+    """The accounts whose spot money was read before or amid a trade that their rows tell otherwise.
+
+    Money of before a purchase beside what was bought, or that of a sale beside the coins, is a value that was
+    never there; kept as the highest, it would halt the account for a fall that never was.
+    """
+    mine = Q(account__in=[one.pk for one in accounts], market=Market.SPOT)
+    traded = Fill.objects.filter(mine, filled_at__gte=F("account__balances_at") - CLOCKS_APART)
+    unsettled = Q(status__in=OPEN) | Q(fills_complete=False)
+    selling = Order.objects.filter(mine, unsettled, purpose=OrderPurpose.EXIT)
+    return {pk for rows in (traded, selling) for pk in rows.order_by().values_list("account_id", flat=True)}
 
 
 def _transfers(accounts: Sequence[Account]) -> dict[int, Decimal]:

@@ -6,7 +6,8 @@ from decimal import Decimal
 import pytest
 
 from accounts.models import Account
-from trading.models import EquitySnapshot, Income, Position
+from exchange.port import MarkPrice
+from trading.models import EquitySnapshot, Fill, Income, Order, Position
 from trading.services import equity
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -92,6 +93,45 @@ def test_what_was_earned_on_spot_is_part_of_the_peak() -> None:
     equity.record(NOW)
     row.refresh_from_db()
     assert row.peak_equity == 1050
+
+
+@pytest.mark.parametrize("when", ["bought since the reading", "sale not yet booked"])
+def test_spot_money_and_coins_of_different_moments_are_no_peak(
+    monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    row = account("a", wallet="0")
+    Account.objects.filter(pk=row.pk).update(spot_wallet=10_000)
+    held = Position.objects.create(
+        account=row,
+        market="spot",
+        symbol="BTC/USDT",
+        base="BTC",
+        is_long=True,
+        quantity=50,
+        initial_quantity=50,
+        entry_price=100,
+        opened_at=NOW,
+    )
+    trade = {"account": row, "position": held, "market": "spot", "symbol": "BTC/USDT", "quantity": 50}
+    if when == "bought since the reading":
+        seconds = timedelta(seconds=2)
+        Fill.objects.create(**trade, trade_id="1", side="buy", price=100, filled_at=NOW + seconds)
+    else:
+        told = {"client_order_id": "x", "purpose": "EXIT", "type": "MARKET", "status": "UNKNOWN"}
+        Order.objects.create(**trade, **told, base="BTC", side="sell", created_at=NOW)
+    mark = MarkPrice(symbol="BTC/USDT", mark_price=Decimal(100), at=NOW)
+    monkeypatch.setattr(equity, "fresh_marks", lambda *_: {"BTC/USDT": mark})
+
+    equity.record(NOW + timedelta(seconds=5))
+
+    row.refresh_from_db()
+    assert row.peak_equity is None
+
+    Order.objects.update(status="FILLED", fills_complete=True)
+    Account.objects.filter(pk=row.pk).update(spot_wallet=5_000, balances_at=NOW + timedelta(seconds=40))
+    equity.record(NOW + timedelta(seconds=45))
+    row.refresh_from_db()
+    assert row.peak_equity == 10_000
 
 
 def test_a_first_snapshot_is_kept_for_accounts_without_one_and_only_for_those() -> None:
