@@ -6,7 +6,7 @@ says once what is meant; what differs from use to use is `Given` in it, by name.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +57,45 @@ class AmongGiven(Among):
 
 
 @dataclass(frozen=True, slots=True)
+class Statement:
+    """One statement with its values, and what makes of its rows what whoever asked wants."""
+
+    text: str
+    values: Sequence[Any]
+    read: Callable[[list[Any]], Any]
+
+
+def carry_out(*statements: Statement) -> list[Any]:
+    """Carry out statements one after the other, and return what each read.
+
+    On Postgres all are sent at once and answered at once: each still sees what was committed before it began,
+    a lock waited for by the one before included. The first that fails is raised, and none behind it is done.
+    """
+    if not statements:
+        return []
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            values = [value for one in statements for value in one.values]
+            cursor.execute("; ".join(one.text for one in statements), values)
+            answers = [_rows(cursor)]
+            while cursor.nextset():
+                answers.append(_rows(cursor))
+        else:
+            answers = [_one_by_one(cursor, one) for one in statements]
+    return [one.read(rows) for one, rows in zip(statements, answers, strict=True)]
+
+
+def _one_by_one(cursor: Any, statement: Statement) -> list[Any]:
+    cursor.execute(statement.text, statement.values)
+    return _rows(cursor)
+
+
+def _rows(cursor: Any) -> list[Any]:
+    """What a statement tells; nothing where it tells no rows."""
+    return list(cursor.fetchall()) if cursor.description else []
+
+
+@dataclass(frozen=True, slots=True)
 class _Words:
     """A statement as one kind of database takes it, and what makes of its answer what Django would."""
 
@@ -64,14 +103,15 @@ class _Words:
     parameters: Sequence[Any]
     read: Callable[[list[Any]], Iterable[Any]]
 
-    def ask(self, given: dict[str, Any]) -> list[Any]:
-        told = [
-            one.bound(given[one.name], connection) if isinstance(one, _Place) else one
-            for one in self.parameters
-        ]
-        with connection.cursor() as cursor:
-            cursor.execute(self.text, told)
-            return list(self.read(cursor.fetchall()))
+    def told(self, given: Mapping[str, Any]) -> Statement:
+        return Statement(
+            self.text,
+            [
+                one.bound(given[one.name], connection) if isinstance(one, _Place) else one
+                for one in self.parameters
+            ],
+            lambda rows: list(self.read(rows)),
+        )
 
 
 class _Fixed(ABC):
@@ -82,10 +122,14 @@ class _Fixed(ABC):
 
     def ask(self, **given: Any) -> list[Any]:
         """Carry it out with these values. Raises KeyError when one is missing."""
+        return list(carry_out(self.told(**given))[0])
+
+    def told(self, **given: Any) -> Statement:
+        """The statement with these values, to be carried out with others. Raises KeyError as `ask`."""
         words = self._words.get(connection.vendor)
         if words is None:
             words = self._words[connection.vendor] = self._worked_out()
-        return words.ask(given)
+        return words.told(given)
 
     @abstractmethod
     def _worked_out(self) -> _Words:
@@ -113,12 +157,49 @@ class FixedUpdate(_Fixed):
         super().__init__()
         self._meant, self._values = meant, values
 
-    def _worked_out(self) -> _Words:
+    def words(self) -> tuple[str, Sequence[Any]]:
+        """The statement up to what it tells, and its parameters."""
         query: Query = self._meant().order_by().query.chain(UpdateQuery)
         query.add_update_values(self._values)  # type: ignore[attr-defined]  # of an UpdateQuery
         text, parameters = query.get_compiler(connection=connection).as_sql()
+        return text, parameters
+
+    def _worked_out(self) -> _Words:
+        query, (text, parameters) = self._meant().query, self.words()
         key = connection.ops.quote_name(str(query.get_meta().pk.column))
         return _Words(f"{text} RETURNING {key}", parameters, _first_columns)
+
+
+class FixedTake(_Fixed):
+    """An UPDATE of the rows of a queryset, which reads those that changed as they are after it.
+
+    `read` says what is read of them and of what belongs to them, of the same model and without a condition of
+    its own. On Postgres both are one statement, and one commit outside of a transaction: whoever dies has
+    done all of it or nothing. What belongs to the rows is then as it was when the statement began.
+    """
+
+    def __init__(self, meant: Meant, read: Meant, **values: Any) -> None:
+        """`values` as for `QuerySet.update`."""
+        super().__init__()
+        self._change = FixedUpdate(meant, **values)
+        self._read = read
+        self._changed = FixedQuery(lambda: read().filter(AmongGiven("pk", "changed")))
+
+    def ask(self, **given: Any) -> list[Any]:
+        """Carry it out with these values. Raises KeyError when one is missing."""
+        if connection.vendor == "postgresql":
+            return super().ask(**given)
+        changed = self._change.ask(**given)
+        return self._changed.ask(changed=changed) if changed else []
+
+    def _worked_out(self) -> _Words:
+        text, values = self._change.words()
+        compiler = self._read().query.get_compiler(connection=connection)
+        # What changed goes by the table's own name, so that the words of the query fit as they are.
+        table = connection.ops.quote_name(compiler.query.get_meta().db_table)
+        read, asked = compiler.as_sql()
+        words = f"WITH {table} AS ({text} RETURNING {table}.*) {read}"
+        return _Words(words, [*values, *asked], _reader(compiler))
 
 
 def _first_columns(rows: list[Any]) -> Iterable[Any]:

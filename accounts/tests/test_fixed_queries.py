@@ -3,12 +3,20 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from django.db import connection
+from django.db import DatabaseError, connection, transaction
 from django.db.models import DateTimeField, F, Q
 from django.test.utils import CaptureQueriesContext
 
 from accounts.models import Account, AccountGroup
-from accounts.services.fixed_queries import AmongGiven, FixedQuery, FixedUpdate, Given
+from accounts.services.fixed_queries import (
+    AmongGiven,
+    FixedQuery,
+    FixedTake,
+    FixedUpdate,
+    Given,
+    Statement,
+    carry_out,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -98,3 +106,53 @@ def test_a_queryset_is_made_once(accounts: list[Account]) -> None:
 
     assert [query.ask(ids=[one.pk]) for one in accounts] == [[("one",)], [("two",)], [("three",)]]
     assert made == [1]
+
+
+def test_rows_that_are_changed_come_as_they_are_then_with_their_relations(accounts: list[Account]) -> None:
+    take = FixedTake(
+        lambda: Account.objects.filter(
+            ~Q(heard_at=Given("moment", DateTimeField())), AmongGiven("pk", "ids"), group__isnull=False
+        ),
+        lambda: (
+            Account.objects.select_related("group")
+            .only("name", "clock_offset_ms", "group__name")
+            .order_by("-pk")
+        ),
+        clock_offset_ms=F("clock_offset_ms") + 7,
+        is_enabled=False,
+    )
+    Account.objects.filter(pk=accounts[1].pk).update(group=accounts[0].group)
+    ids = [one.pk for one in accounts]
+
+    found = take.ask(ids=ids, moment=NOON)
+    assert [(one.name, one.clock_offset_ms, one.group.name) for one in found] == [("two", 7, "fast")]
+    assert [one.is_enabled for one in Account.objects.order_by("pk")] == [True, False, True]
+    found = take.ask(ids=ids, moment=NOON + timedelta(hours=3))
+    assert [(one.name, one.clock_offset_ms) for one in found] == [("two", 14), ("one", 7)]
+    assert take.ask(ids=[], moment=NOON) == []
+
+
+def test_statements_are_carried_out_together_each_seeing_the_one_before(accounts: list[Account]) -> None:
+    change = FixedUpdate(lambda: Account.objects.filter(AmongGiven("pk", "ids")), is_enabled=False)
+    count = FixedQuery(lambda: Account.objects.filter(is_enabled=False).order_by("pk").values_list("name"))
+    silent = Statement("UPDATE accounts_account SET is_enabled = %s", [False], lambda rows: rows)
+    change.ask(ids=[])
+    count.ask()
+
+    with CaptureQueriesContext(connection) as asked:
+        answers = carry_out(change.told(ids=[accounts[1].pk]), count.told(), silent, count.told())
+
+    assert answers == [[accounts[1].pk], [("two",)], [], [("one",), ("two",), ("three",)]]
+    assert len(asked) == (1 if connection.vendor == "postgresql" else 4)
+    assert carry_out() == []
+
+
+def test_of_statements_carried_out_together_the_first_that_fails_is_raised(accounts: list[Account]) -> None:
+    change = FixedUpdate(lambda: Account.objects.filter(AmongGiven("pk", "ids")), is_enabled=False)
+    twice = Statement("UPDATE accounts_account SET name = %s", ["one"], lambda rows: rows)
+    told = change.told(ids=[accounts[0].pk])
+
+    with pytest.raises(DatabaseError), transaction.atomic():
+        carry_out(told, twice, told)
+
+    assert Account.objects.get(pk=accounts[0].pk).is_enabled

@@ -7,16 +7,17 @@ database takes apart: the statement is the same for any number of rows, on Postg
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from operator import attrgetter
 from typing import Any, TypeVar
 
 import orjson
-from django.db import connections, router
+from django.db import connection, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import CharField, DateField, Field, JSONField, Model, Q
 
 from accounts.rows import Row
+from accounts.services.fixed_queries import Statement, carry_out
 
 Saved = TypeVar("Saved", bound=Model)
 Made = TypeVar("Made", bound=Row)
@@ -40,19 +41,37 @@ def change_rows(
 
     Rows are locked in no order: whoever may meet another writer locks their accounts first.
     """
+    changes = changing(model, columns, rows, same=same, first_stays=first_stays, only=only)
+    return [pk for changed in carry_out(*changes) for pk in changed]
+
+
+def changing(
+    model: type[Model],
+    columns: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    *,
+    same: Mapping[str, object] | None = None,
+    first_stays: Sequence[str] = (),
+    only: Q | None = None,
+) -> list[Statement]:
+    """The statement of `change_rows`, to be carried out with others; none where there is nothing to write."""
     if not rows:
         return []
-    connection = connections[router.db_for_write(model)]
     told, fixed = [_key(model), *_named(model, columns)], _named(model, same or {})
     statement = _update(model, tuple(columns), tuple(same or {}), tuple(first_stays), connection.alias)
     condition, asked = _condition(model, only, connection.alias)
     values = _prepared(fixed, (same or {}).values(), connection)
-    with connection.cursor() as cursor:
-        cursor.execute(
+    return [
+        Statement(
             f"{statement}{condition} RETURNING {_qualified(_key(model), connection)}",
             [_listed(told, rows, connection), *values, *asked],
+            _first_of_each,
         )
-        return [row[0] for row in cursor.fetchall()]
+    ]
+
+
+def _first_of_each(rows: list[Any]) -> list[int]:
+    return [row[0] for row in rows]
 
 
 @lru_cache(maxsize=256)
@@ -103,9 +122,13 @@ def insert_rows(model: type[Saved], rows: Sequence[Saved], *, known_by: str = ""
     it the rows in memory stay without. As with `bulk_create`, nothing of `save` runs but what a field sets
     by itself.
     """
+    carry_out(*inserting(model, rows, known_by=known_by))
+
+
+def inserting(model: type[Saved], rows: Sequence[Saved], *, known_by: str = "") -> list[Statement]:
+    """The statement of `insert_rows`, to be carried out with others; none where there is nothing to write."""
     if not rows:
-        return
-    connection = connections[router.db_for_write(model)]
+        return []
     key = _key(model)
     columns = [(field, _values(field, rows)) for field in _fields(model) if field is not key]
     listed = [(field, values) for field, values in columns if values.count(values[0]) < len(values)]
@@ -119,10 +142,14 @@ def insert_rows(model: type[Saved], rows: Sequence[Saved], *, known_by: str = ""
     )
     asked = [_listed(fields, list(zip(*(values for _, values in listed), strict=True)), connection)]
     asked += _prepared([field for field, _ in same], [value for _, value in same], connection)
-    with connection.cursor() as cursor:
-        cursor.execute(statement, asked)
-        given = {str(name): pk for name, pk in cursor.fetchall()} if known_by else {}
-    for row in rows if known_by else ():
+    return [Statement(statement, asked, partial(_give_ids, rows, known_by))]
+
+
+def _give_ids(rows: Sequence[Model], known_by: str, told: Sequence[Sequence[Any]]) -> None:
+    if not known_by:
+        return
+    given = {str(name): pk for name, pk in told}
+    for row in rows:
         row.pk = given[_name_of(row, known_by, connection)]
         row._state.adding, row._state.db = False, connection.alias  # noqa: SLF001 -- as bulk_create does
 

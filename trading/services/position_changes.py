@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 
 from django.utils import timezone
 
+from accounts.services.fixed_queries import Statement, carry_out
 from trading.models import Position, PositionEvent
-from trading.services.many_rows import change_rows, insert_rows
+from trading.services.many_rows import changing, inserting
 
 COLUMNS = ("plan", "stop_price", "closing_for", "reduction", "crossed_at", "check_at")
 """What following a plan or wanting an exit may change."""
@@ -36,8 +37,8 @@ class PositionChanges:
         """What may change of it, as it is in memory."""
         return tuple(getattr(position, name) for name in self.columns)
 
-    def write(self) -> None:
-        """Write positions and timelines."""
+    def write(self, *before: Statement) -> None:
+        """Write positions and timelines, after what else is written with them."""
         rows = [(one.pk, *self.values_of(one)) for one in self.positions]
-        change_rows(Position, self.columns, rows, same={"updated_at": timezone.now()})
-        insert_rows(PositionEvent, self.steps)
+        changed = changing(Position, self.columns, rows, same={"updated_at": timezone.now()})
+        carry_out(*before, *changed, *inserting(PositionEvent, self.steps))

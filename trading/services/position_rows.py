@@ -3,11 +3,12 @@
 from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 from django.db.models import QuerySet
 
 from accounts.models import Account
-from accounts.services.fixed_queries import AmongGiven, FixedQuery
+from accounts.services.fixed_queries import AmongGiven, FixedQuery, carry_out
 from trading.domain.states import Protection
 from trading.models import Position, PositionEvent
 from trading.services.many_rows import new_row
@@ -56,14 +57,20 @@ def hold_accounts(account_ids: Iterable[int]) -> None:
 
 def lock_many(position_ids: Iterable[int]) -> list[Position]:
     """The newest rows, locked after their accounts and in order, as fills lock: none waits for ever."""
+    return lock_beside(position_ids)[0]
+
+
+def lock_beside(position_ids: Iterable[int], *more: FixedQuery) -> tuple[list[Position], list[list[Any]]]:
+    """As `lock_many`, and what further queries tell of these `ids` once they are locked."""
     wanted = set(position_ids)
     if not wanted:
-        return []
-    owned_by: dict[int, Account] = {account.pk: account for account in _OWNERS.ask(ids=wanted)}
-    locked: list[Position] = _POSITIONS.ask(ids=wanted)
+        return [], [[] for _ in more]
+    asked = (query.told(ids=wanted) for query in (_OWNERS, _POSITIONS, *more))
+    owners, locked, *told = carry_out(*asked)
+    owned_by: dict[int, Account] = {account.pk: account for account in owners}
     for position in locked:
         position.relate(account=owned_by[position.account_id])
-    return locked
+    return locked, told
 
 
 def lock(position_id: int) -> Position:

@@ -23,10 +23,10 @@ from trading.services import market
 from trading.services.bells import Bells
 from trading.services.closing import LONGEST_RETRY
 from trading.services.intents import want
-from trading.services.many_rows import insert_rows
+from trading.services.many_rows import inserting
 from trading.services.orders import new_exit
 from trading.services.position_changes import PositionChanges
-from trading.services.position_rows import lock_many
+from trading.services.position_rows import lock_beside
 
 log = structlog.get_logger(__name__)
 
@@ -42,6 +42,10 @@ _EXITS = FixedQuery(
 )
 
 
+EarlierExits = dict[int | None, list[Order]]
+"""The exits that positions have had so far, by the position."""
+
+
 def close_in_sets(position_ids: Sequence[int], reason: CloseReason, now: datetime) -> Iterator[Bells]:
     """Want many positions closed, whole, and order what can be ordered at once; yields each set's bells.
 
@@ -55,30 +59,38 @@ def close_in_sets(position_ids: Sequence[int], reason: CloseReason, now: datetim
 def _close(position_ids: Sequence[int], reason: CloseReason, now: datetime) -> Bells:
     with transaction.atomic():
         changes = PositionChanges()
-        for position in lock_many(position_ids):
+        locked, earlier = lock_with_exits(position_ids)
+        for position in locked:
             event = want(position, reason, now)
             changes.take(position, None if event is None else [event])
-        bells = order_at_once(changes.positions, now)
-        changes.write()
+        bells = write_and_order(changes, earlier, now)
     changed = {position.pk for position in changes.positions}
     bells.positions += [pk for pk in position_ids if pk not in changed]
     return bells
 
 
-def order_at_once(positions: Sequence[Position], now: datetime) -> Bells:
-    """Insert the exits of locked rows that want one, and say when to look again; rings all that changed.
+def lock_with_exits(position_ids: Iterable[int]) -> tuple[list[Position], EarlierExits]:
+    """As `lock_many`, and the exits of each so far, in one exchange with the database."""
+    locked, (exits,) = lock_beside(position_ids, _EXITS)
+    earlier: EarlierExits = defaultdict(list)
+    for order in exits:
+        earlier[order.position_id].append(order)
+    return locked, earlier
 
-    The rows in memory are the caller's to write. Nothing is asked of the exchange.
+
+def write_and_order(changes: PositionChanges, earlier: EarlierExits, now: datetime) -> Bells:
+    """Write what changed of locked rows, with the exits of those that want one; rings all that changed.
+
+    One exchange with the database for all of it. Nothing is asked of the exchange.
     """
-    clear = [one for one in positions if one.is_closing and _is_told_by_its_stream(one, now)]
-    earlier = _earlier_exits(clear)
+    clear = [one for one in changes.positions if one.is_closing and _is_told_by_its_stream(one, now)]
     ordered = [_exit(one, len(earlier[one.pk]) + 1, now) for one in clear if _are_done(earlier[one.pk])]
     orders = [order for order in ordered if order is not None]
-    insert_rows(Order, orders, known_by="client_order_id")
     sent = {order.position_id for order in orders}
-    for position in positions:
+    for position in changes.positions:
         if position.pk in sent:
             position.check_at = now + LONGEST_RETRY
+    changes.write(*inserting(Order, orders, known_by="client_order_id"))
     for order in orders:
         log.info(
             "exit_ordered",
@@ -88,7 +100,7 @@ def order_at_once(positions: Sequence[Position], now: datetime) -> Bells:
         )
     return Bells(
         exits=[order.pk for order in orders],
-        positions=[position.pk for position in positions if position.pk not in sent],
+        positions=[position.pk for position in changes.positions if position.pk not in sent],
     )
 
 
@@ -96,15 +108,6 @@ def _is_told_by_its_stream(position: Position, now: datetime) -> bool:
     if position.market != Market.FUTURES or position.is_foreign or position.foreign_quantity:
         return False
     return position.account.is_heard(now)
-
-
-def _earlier_exits(positions: Iterable[Position]) -> dict[int, list[Order]]:
-    """The exits that each position had, as far as it matters how they ended."""
-    found: dict[int, list[Order]] = defaultdict(list)
-    for order in _EXITS.ask(ids=[one.pk for one in positions]):
-        assert order.position_id is not None  # noqa: S101 -- asked for by position
-        found[order.position_id].append(order)
-    return found
 
 
 def _are_done(earlier: Sequence[Order]) -> bool:

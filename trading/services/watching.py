@@ -23,7 +23,7 @@ from trading.services.crossing import RestingStops, follow_cross
 from trading.services.intents import STOP_RULES, already_wanted, want
 from trading.services.position_changes import PositionChanges
 from trading.services.position_rows import lock_many, step
-from trading.services.quick_exits import order_at_once
+from trading.services.quick_exits import lock_with_exits, write_and_order
 
 Hold = Callable[[], bool]
 
@@ -45,15 +45,11 @@ def evaluate(spans: Mapping[int, MarkSpan], now: datetime, hold: Hold = nobody_e
     with transaction.atomic():
         if not hold():
             raise NotLeading
-        locked = lock_many(spans)
+        locked, earlier = lock_with_exits(spans)
         stops, changes = RestingStops(locked), PositionChanges()
         for position in locked:
             changes.take(position, _follow_plan(position, spans[position.pk], stops, now))
-        if not changes.positions:
-            return Bells()
-        bells = order_at_once(changes.positions, now)
-        changes.write()
-    return bells
+        return write_and_order(changes, earlier, now)
 
 
 def attend(position_ids: Sequence[int], now: datetime) -> Bells:
