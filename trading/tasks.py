@@ -128,7 +128,7 @@ def offer_allocations(allocation_ids: list[int]) -> None:
 @shared_task
 def submit_entries(order_ids: list[int]) -> None:
     """Send a chunk of entries."""
-    ring(execution.submit(order_ids, settings.CLOCK.now()))
+    ring(execution.submit(order_ids, settings.CLOCK.now(), are_entries=True))
 
 
 @shared_task

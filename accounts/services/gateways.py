@@ -1,6 +1,7 @@
 """From an account to its gateway. The mode is chosen once; keys are opened here, in memory only."""
 
 import asyncio
+from contextlib import suppress
 from datetime import datetime
 from functools import lru_cache
 from threading import Lock
@@ -16,6 +17,7 @@ from accounts.models import Account, AccountSource, Health, Mode
 from accounts.services.health import mark_credential_error
 from exchange.budget import Priority, RateBudget
 from exchange.credentials import Credentials
+from exchange.errors import Throttled
 from exchange.factory import ExperimentalFactory, GatewayFactory, factory_for
 from exchange.loop import IoLoop
 from exchange.port import ExchangeGateway, Market, MarketDataGateway
@@ -52,6 +54,11 @@ def clock_offset_ms(account: Account, market: Market) -> int:
     return int(account.clock_offset_ms) if measured is None else measured
 
 
+def measured_clocks(market: Market) -> dict[str, int]:
+    """As `clock_offset_ms`, of every venue of this process that trades the market and was measured by it."""
+    return gateways().measured_clocks(market)
+
+
 def fetch_clock_offset_ms(exchange: str, market: Market = Market.FUTURES) -> int:
     """Measure a venue's clock now. Not for the I/O loop; raises `ReadFailed` or `TimeoutError`."""
     factory = gateways().factory(exchange)
@@ -68,6 +75,15 @@ async def take_orders(
     """
     factory = gateways().factory(exchange)
     return await factory.take_orders(market, count, wanted, is_conditional=is_conditional)
+
+
+def ask_budgets_ahead() -> None:
+    """Have the rate budgets asked whether their addresses are stopped, while the caller does something else.
+
+    A futures order costs no weight: known to be let through so lately, it asks no more. Whatever else the
+    answer says, the order hears for itself.
+    """
+    IoLoop.current().submit(gateways().ask_ahead())
 
 
 def user_stream_for(account: Account, market: Market) -> UserStream:
@@ -158,6 +174,23 @@ class Gateways:
             if exchange not in self._factories:
                 self._factories[exchange] = self._build(exchange)
             return self._factories[exchange]
+
+    async def ask_ahead(self) -> None:
+        """As `ask_budgets_ahead`, of the venues this process has asked before."""
+        for factory in list(self._factories.values()):
+            with suppress(Throttled):
+                await factory.take_orders(Market.FUTURES, 0, Priority.EXIT)
+
+    def measured_clocks(self, market: Market) -> dict[str, int]:
+        """As the function of that name."""
+        with self._lock:
+            built = list(self._factories.items())
+        measured = {
+            exchange: factory.clock_offset_ms(market)
+            for exchange, factory in built
+            if market in VENUES[exchange].markets
+        }
+        return {exchange: offset_ms for exchange, offset_ms in measured.items() if offset_ms is not None}
 
     async def close(self) -> None:
         """Close every connection."""

@@ -8,16 +8,30 @@ from statistics import median_low
 from threading import BoundedSemaphore
 from uuid import uuid4
 
-from django.db import transaction
-from django.db.models import BigIntegerField, DateTimeField, F, Q, QuerySet, UUIDField
+import structlog
+from django.db import DatabaseError, transaction
+from django.db.models import (
+    BigIntegerField,
+    CharField,
+    DateTimeField,
+    Exists,
+    F,
+    OuterRef,
+    Q,
+    QuerySet,
+    UUIDField,
+)
 from django.utils import timezone
 
-from accounts.services.fixed_queries import AmongGiven, FixedQuery, FixedUpdate, Given
-from accounts.services.gateways import clock_offset_ms
+from accounts.models import Account
+from accounts.services.fixed_queries import AmongGiven, FixedQuery, FixedTake, FixedUpdate, Given
+from accounts.services.gateways import clock_offset_ms, measured_clocks
 from exchange.port import Market
 from trading.domain.states import ExpireCode, OrderPurpose, OrderStatus, PositionStatus, SkipCode
-from trading.models import Decision, Order
+from trading.models import Decision, Order, Position
 from trading.services import halts
+
+log = structlog.get_logger(__name__)
 
 LEASE = timedelta(seconds=20)
 
@@ -39,12 +53,17 @@ SENT_BY = (
 )
 """What sending and recording ask of an order, its account, share and position; the rest is not read."""
 
+SENT_BY_POSITION = tuple(name for name in SENT_BY if not name.startswith("allocation__"))
+"""The same of an exit or a stop, which has no share."""
+
 _WALL = Given("wall", DateTimeField())
 _LEASE = Given("lease_until", DateTimeField())
 _TOKEN = Given("token", UUIDField())
 _FREE = Q(status=OrderStatus.PENDING) | Q(status=OrderStatus.CLAIMED, lease_until__lt=_WALL)
 _RIPE = Q(due_at__isnull=True) | Q(due_at__lte=_WALL)
 _IN_TIME = Q(deadline_at=None) | Q(deadline_at__gte=Given("moment", DateTimeField()))
+
+_STAMP = Given("request_timestamp_ms", BigIntegerField())
 
 _CLAIM = FixedUpdate(
     lambda: Order.objects.filter(_FREE & _RIPE, AmongGiven("pk", "ids")),
@@ -66,21 +85,79 @@ _SUBMIT = FixedUpdate(
         status=OrderStatus.CLAIMED, claimed_by=_TOKEN, lease_until__gt=_WALL
     ),
     status=OrderStatus.SUBMITTED,
-    request_timestamp_ms=Given("request_timestamp_ms", BigIntegerField()),
+    request_timestamp_ms=_STAMP,
+    submitted_at=_WALL,
+    lease_until=_LEASE,
+    due_at=_LEASE,
+)
+
+_HELD_ALONE = Position.objects.filter(pk=OuterRef("position"), status=PositionStatus.OPEN, foreign_quantity=0)
+_AT_VENUE = Account.objects.filter(pk=OuterRef("account"), exchange=Given("exchange", CharField()))
+_TAKE = FixedTake(
+    lambda: (
+        Order.objects.filter(_FREE & _RIPE, AmongGiven("pk", "ids"), deadline_at=None)
+        .filter(~Q(purpose=OrderPurpose.ENTRY), market=Market.FUTURES)
+        .filter(Exists(_HELD_ALONE), Exists(_AT_VENUE))
+    ),
+    lambda: Order.objects.select_related("account", "position").only(*SENT_BY_POSITION).order_by("pk"),
+    status=OrderStatus.SUBMITTED,
+    claimed_by=_TOKEN,
+    fence=F("fence") + 1,
+    request_timestamp_ms=_STAMP,
     submitted_at=_WALL,
     lease_until=_LEASE,
     due_at=_LEASE,
 )
 
 
-def take(order_ids: Sequence[int], now: datetime) -> tuple[list[Order], list[Order]]:
+def take(
+    order_ids: Sequence[int], now: datetime, *, are_entries: bool = False
+) -> tuple[list[Order], list[Order]]:
     """Claim what may be sent and commit it SUBMITTED: the orders to send now, and those ended unsent.
 
-    One commit before the network: until it, whoever dies leaves the rows as they were.
+    Each is committed before the network, and until then whoever dies leaves its row as it was. Of
+    `are_entries` every one takes the steps one by one anyway: one statement less is asked.
     """
-    with _turn(), transaction.atomic():
+    taken: list[Order] = []
+    with _turn():
+        try:
+            for plain in () if are_entries else _take_plain(order_ids):
+                taken += plain
+            known = {order.pk for order in taken}
+            left = [pk for pk in order_ids if pk not in known]
+            submitted, ended = _take_by_steps(left, now) if left else ([], [])
+        except DatabaseError as error:
+            if not taken:
+                raise
+            # Those are SUBMITTED: unsent they would be looked up for half a minute. The rest is rung again.
+            log.warning("claim_interrupted", orders=len(order_ids) - len(taken), error=type(error).__name__)
+            return taken, []
+    return [*taken, *submitted], ended
+
+
+def _take_by_steps(order_ids: Sequence[int], now: datetime) -> tuple[list[Order], list[Order]]:
+    with transaction.atomic():
         sendable, ended = drop_unsendable(claim(order_ids), now)
         return mark_submitted(sendable, now), ended
+
+
+def _take_plain(order_ids: Sequence[int]) -> Iterator[list[Order]]:
+    """Claim and submit, in one statement a venue, exits and stops at which there is nothing to decide.
+
+    Those are a futures position's that is open and shared with nobody, at a venue whose clock this process
+    has measured. It is both steps of the table at once, with the conditions of both: free, ripe, and not
+    outlived. Whatever else is among them takes the steps one by one.
+    """
+    for exchange, offset_ms in measured_clocks(Market.FUTURES).items():
+        wall = timezone.now()
+        yield _TAKE.ask(
+            ids=order_ids,
+            exchange=exchange,
+            token=uuid4(),
+            wall=wall,
+            lease_until=wall + LEASE,
+            request_timestamp_ms=int(wall.timestamp() * 1000) + offset_ms,
+        )
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from datetime import datetime
 
 import structlog
 
-from accounts.services.gateways import gateway_for
+from accounts.services.gateways import ask_budgets_ahead, gateway_for
 from exchange.budget import Priority, priority
 from exchange.errors import GatewayError, OrderRejected, OutcomeUnknown, ReadFailed
 from exchange.loop import IoLoop
@@ -34,9 +34,13 @@ PRIORITY_OF: dict[str, Priority] = {
 }
 
 
-def submit(order_ids: Sequence[int], now: datetime) -> Bells:
-    """Claim, send and record a chunk of orders. Twice is harmless: the second finds nothing to claim."""
-    submitted, ended = claiming.take(order_ids, now)
+def submit(order_ids: Sequence[int], now: datetime, *, are_entries: bool = False) -> Bells:
+    """Claim, send and record a chunk of orders. Twice is harmless: the second finds nothing to claim.
+
+    Those that are not known to be entries, all of them, are first asked for as exits, which is one statement.
+    """
+    ask_budgets_ahead()
+    submitted, ended = claiming.take(order_ids, now, are_entries=are_entries)
     answers = send_all(submitted, told=_told_by_streams(submitted, now))
     bells = recording.record(answers, now)
     settle_shares({order.allocation_id for order in ended if order.allocation_id is not None}, now)
