@@ -213,7 +213,8 @@ def ring(bells: Bells) -> None:
     """Send the bells to their queues. A broker that is away costs seconds: the sweep rings again."""
     _ring(submit_exits, bells.exits, "exits", EXIT_CHUNK)
     _ring(act_on_signals, bells.signals, "exits", POSITION_CHUNK)
-    _ring(attend_positions, bells.positions, "exits", POSITION_CHUNK)
+    later = set(bells.later)
+    _ring(attend_positions, [pk for pk in bells.positions if pk not in later], "exits", POSITION_CHUNK)
     _ring(cancel_orders, bells.cancel, "exits", POSITION_CHUNK)
     _ring(submit_entries, bells.entries[:LEADING], "orders", LEADING_CHUNK)
     _ring(submit_entries, bells.entries[LEADING:], "orders", CHUNK)

@@ -14,6 +14,8 @@ class Bells:
     `unread`: orders to look up unless a stream tells their executions first; `cancel`: resting orders to
     cancel; `positions`: positions to protect or check; `allocations`: allocations to offer to the secondary
     executor; `decisions`: decisions to settle; `signals`: closes and cancels to carry out.
+    `later`: those of `positions` that are over and ask by themselves to be looked at in a moment: they are
+    not rung, so that nobody's exit waits behind their stops.
     """
 
     entries: list[int] = field(default_factory=list)
@@ -22,6 +24,7 @@ class Bells:
     unread: list[int] = field(default_factory=list)
     cancel: list[int] = field(default_factory=list)
     positions: list[int] = field(default_factory=list)
+    later: list[int] = field(default_factory=list)
     allocations: list[int] = field(default_factory=list)
     decisions: list[int] = field(default_factory=list)
     signals: list[int] = field(default_factory=list)

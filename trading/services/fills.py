@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from types import MappingProxyType
 
@@ -105,9 +105,16 @@ def record_executions(told: Sequence[Executions], now: datetime) -> Bells:
 
 
 def write_executions(
-    told: Sequence[Executions], accounts: Mapping[int, Account], orders: "Orders", now: datetime
+    told: Sequence[Executions],
+    accounts: Mapping[int, Account],
+    orders: "Orders",
+    now: datetime,
+    clear_after: timedelta = positions.AT_ONCE,
 ) -> Bells:
-    """As `record_executions`, in a transaction that holds the accounts, by id, and has read the orders."""
+    """As `record_executions`, in a transaction that holds the accounts, by id, and has read the orders.
+
+    `clear_after` as `positions.fold` takes it.
+    """
     unique = {
         (one.account_id, one.market.value, report.symbol, report.trade_id): report
         for one in told
@@ -128,7 +135,7 @@ def write_executions(
         return Bells()
     touched = {row.order.pk: row.order for row in [*fresh, *adopted] if row.order is not None}
     _sum_fills(list(touched.values()), [*there, *fresh])
-    bells = positions.fold(fresh, adopted, accounts, now)
+    bells = positions.fold(fresh, adopted, accounts, now, clear_after)
     _write_sums(list(touched.values()), now)
     shares = {order.allocation.decision_id for order in touched.values() if order.allocation is not None}
     bells.decisions.extend(sorted(shares))

@@ -8,7 +8,7 @@ fill leaves the plan and the hard stop's order behind it in the same commit.
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 import structlog
@@ -34,6 +34,7 @@ from trading.services.position_rows import step, stop_unprotected_clock
 from trading.services.stops import STOPS, new_hard_stop
 
 ZERO = Decimal(0)
+AT_ONCE = timedelta(0)
 TAKEN_BY_THE_EXCHANGE = {
     "autoclose-": CloseReason.LIQUIDATED,
     "adl_autoclose": CloseReason.ADL,
@@ -64,12 +65,17 @@ log = structlog.get_logger(__name__)
 
 
 def fold(
-    fresh: Sequence[Fill], adopted: Sequence[Fill], accounts: Mapping[int, Account], now: datetime
+    fresh: Sequence[Fill],
+    adopted: Sequence[Fill],
+    accounts: Mapping[int, Account],
+    now: datetime,
+    clear_after: timedelta = AT_ONCE,
 ) -> Bells:
     """Give executions to their positions, recompute those from all their fills, and write all of it.
 
     `fresh` are not yet rows and become rows here; `adopted` are rows that only now have an order. `accounts`
     are theirs by id, locked. Call inside a transaction. However many positions, the statements are the same.
+    What closes here asks to have its stops cleared `clear_after` from now, and until then rings later.
     """
     fills = [*fresh, *adopted]
     owners = Owners.of(fills, accounts)
@@ -82,11 +88,14 @@ def fold(
     told = _Told([*moved.values()])
     for one in moved.values():
         _refold(one, told, now)
+        if one.has_closed:
+            one.position.check_at = now + clear_after
     _write(fresh, adopted, owners, [*moved.values()])
     _tell_closed([one.position for one in moved.values() if one.has_closed], now)
     return Bells(
         # Who places a first stop looks after its position too: asked beside it, both wait for the same rows.
         positions=[one.position.pk for one in moved.values() if one.stop is None],
+        later=[one.position.pk for one in moved.values() if one.has_closed and clear_after],
         exits=_stops([*moved.values()]),
     )
 

@@ -6,7 +6,7 @@ that names nothing of ours is left alone, except an execution, which may have hi
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import groupby
 
 import structlog
@@ -22,7 +22,11 @@ from trading.services.bells import Bells
 from trading.services.fills import Executions, Orders, warm_market_table, write_executions
 from trading.services.foreign_orders import Seen
 from trading.services.position_rows import hold_accounts, lock_holders
+from trading.services.positions import AT_ONCE
 from trading.services.shares import settle_shares, settled_decisions
+
+CROWD_CLEARED_AFTER = timedelta(seconds=2)
+"""The stops of many that close at once go when the exits of all have left: those compete for one worker."""
 
 log = structlog.get_logger(__name__)
 
@@ -115,7 +119,9 @@ def _apply_orders(told: Sequence[Told], now: datetime) -> Bells:
         # Accounts before orders, as whoever records an answer holds them.
         accounts = lock_holders(one.account_id for one in told)
         orders = Orders.of(executions, names)
-        bells = write_executions(executions, accounts, orders, now) if executions else Bells()
+        is_crowd = len(executions) >= execution.CROWD
+        clear_after = CROWD_CLEARED_AFTER if is_crowd else AT_ONCE
+        bells = write_executions(executions, accounts, orders, now, clear_after) if executions else Bells()
         reported = _ours(told, orders)
         bells.add(execution.apply_reports([one for one, _ in reported], now))
         seen = [one.order for one, is_seen in reported if is_seen]

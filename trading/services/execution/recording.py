@@ -85,8 +85,12 @@ def record(answers: Sequence[Answer], now: datetime) -> Bells:
         bells.unread = _unread(answers)
         awaited = set(bells.unread)
         settle_shares(_shares_of(answer.order for answer in answers if answer.order.pk not in awaited), now)
-    # Whoever rings of their executions rings for their positions: until then nothing can be done for them.
-    waiting = {answer.order.position_id for answer in answers if answer.order.pk in awaited}
+    # Whoever brings their executions rings for their positions, and may have done so by now.
+    waiting = {
+        answer.order.position_id
+        for answer in answers
+        if answer.order.pk in awaited or _is_told_elsewhere(answer)
+    }
     bells.positions = [pk for pk in bells.positions if pk not in waiting]
     return bells
 
@@ -102,6 +106,12 @@ def _unread(answers: Sequence[Answer]) -> list[int]:
         return []
     missing = Order.objects.filter(Among("pk", filled), status__in=TERMINAL, fills_complete=False)
     return list(missing.order_by("pk").values_list("pk", flat=True))
+
+
+def _is_told_elsewhere(answer: Answer) -> bool:
+    """Whether an exit's executions came by another road than with its answer."""
+    is_filled = answer.report is not None and answer.report.filled_quantity > 0
+    return is_filled and not answer.has_all_fills and answer.order.purpose == OrderPurpose.EXIT
 
 
 def _is_entry_placed(answer: Answer) -> bool:

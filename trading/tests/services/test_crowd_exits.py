@@ -1,6 +1,7 @@
 """The exits of a crowd: all leave before anybody is looked after, and the streams tell what they did."""
 
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
@@ -14,10 +15,12 @@ from exchange.loop import IoLoop
 from exchange.port import Market
 from exchange.stream_events import OrderEvent
 from tests.processes import PaperExchange
+from trading import tasks
 from trading.domain.states import CloseReason, OrderPurpose, OrderStatus, PositionStatus
 from trading.models import Order, Position
-from trading.services import clearing, emergency, execution, quick_exits, streams
+from trading.services import clearing, emergency, execution, quick_exits, streams, watching
 from trading.services.bells import Bells
+from trading.services.execution import claiming, recording, sending
 from trading.services.quick_exits import close_in_sets
 from trading.services.streams import Told
 from trading.tests.services.holding import SECONDS, held_there
@@ -124,6 +127,39 @@ def test_closing_and_clearing_a_crowd_costs_no_more_statements_than_one(held: li
         clear(streams.apply(told[1:], now()))
     assert len(of_many) == len(of_one)
     assert {(one.status, one.check_at) for one in Position.objects.all()} == {(PositionStatus.CLOSED, None)}
+
+
+def test_the_stops_of_a_crowd_are_cleared_in_a_turn_of_their_own(
+    held: list[Position], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looked after at once, those who closed first hold up the exits of the others."""
+    rung: list[tuple[str, list[int]]] = []
+    monkeypatch.setattr(tasks, "_ring", lambda task, ids, *_, **__: rung.append((task.__name__, list(ids))))
+    flatten(held)
+    at = now()
+    bells = streams.apply([told_by_stream(order) for order in exits()], at)
+    closed = [position.pk for position in held]
+    assert sorted(bells.later) == sorted(bells.positions) == closed
+    tasks.ring(bells)
+    assert dict(rung)["attend_positions"] == []
+    assert watching.due(at + timedelta(seconds=1)) == []
+    assert sorted(watching.due(at + streams.CROWD_CLEARED_AFTER)) == closed, "they ask by themselves"
+
+
+def test_a_lone_closed_position_is_looked_after_at_once(held: list[Position]) -> None:
+    flatten(held)
+    bells = streams.apply([told_by_stream(exits()[0])], now())
+    assert (bells.positions, bells.later) == ([held[0].pk], [])
+    assert held[0].pk in watching.due(now())
+
+
+def test_an_answer_behind_its_stream_rings_for_nobody_once_more(held: list[Position]) -> None:
+    submitted, _ = claiming.take(ordered(held), now())
+    answers = sending.send_all(submitted, told=[order.pk for order in submitted])
+    streams.apply([told_by_stream(order) for order in exits()], now())
+    bells = recording.record(answers, now())
+    assert (bells.positions, bells.unread) == ([], [])
+    assert all(order.fills_complete for order in exits())
 
 
 def clear(bells: Bells) -> None:
