@@ -100,8 +100,8 @@ def record_executions(told: Sequence[Executions], now: datetime) -> Bells:
         warm_market_table(kind)
     with transaction.atomic(savepoint=False):
         # Two roads must not fold one position at once.
-        accounts = lock_holders(one.account_id for one in told)
-        return write_executions(told, accounts, Orders.of(told), now)
+        accounts, orders = Orders.held({one.account_id for one in told}, told)
+        return write_executions(told, accounts, orders, now)
 
 
 def write_executions(
@@ -209,24 +209,29 @@ class Orders:
     by_exchange_id: Mapping[tuple[int, str, str, str], Order]
 
     @classmethod
-    def of(cls, told: Sequence[Executions], names: Collection[str] = ()) -> "Orders":
-        """Load them, and what their decisions knew: a decision once, not once for each of its accounts.
+    def held(
+        cls, account_ids: Collection[int], told: Sequence[Executions], names: Collection[str] = ()
+    ) -> tuple[dict[int, Account], "Orders"]:
+        """Lock accounts, by id, and load the orders then, with what their decisions knew.
 
-        `names` are the client ids of further orders wanted.
+        A decision is read once, not once for each of its accounts. `names` are the client ids of further
+        orders wanted.
         """
         reports = [report for one in told for report in one.reports]
         client_ids = {report.client_order_id for report in reports if report.client_order_id}
-        found: list[Order] = _ORDERS.ask(
+        asked = _ORDERS.told(
             names=client_ids.union(names),
             accounts={one.account_id for one in told},
             numbers={report.exchange_order_id for report in reports},
         )
+        found: list[Order]
+        accounts, found = lock_holders(account_ids, asked)
         shares = [order.allocation for order in found if order.allocation is not None]
-        known = _DECISIONS.ask(ids={share.decision_id for share in shares})
+        known = _DECISIONS.ask(ids={share.decision_id for share in shares}) if shares else ()
         decisions: dict[int, Decision] = {decision.pk: decision for decision in known}
         for share in shares:
             share.relate(decision=decisions[share.decision_id])
-        return cls(
+        orders = cls(
             {(order.account_id, order.market, order.client_order_id): order for order in found},
             {
                 (order.account_id, order.market, *key): order
@@ -234,6 +239,7 @@ class Orders:
                 if (key := _exchange_key(order))[1]
             },
         )
+        return accounts, orders
 
     def behind(self, account_id: int, market: str, report: FillReport) -> Order | None:
         """The order this execution belongs to; None for a stranger's."""

@@ -8,7 +8,7 @@ from typing import Any
 from django.db.models import QuerySet
 
 from accounts.models import Account
-from accounts.services.fixed_queries import AmongGiven, FixedQuery, carry_out
+from accounts.services.fixed_queries import AmongGiven, FixedQuery, Statement, carry_out
 from trading.domain.states import Protection
 from trading.models import Position, PositionEvent
 from trading.services.many_rows import new_row
@@ -45,9 +45,13 @@ def lock_accounts(account_ids: Iterable[int]) -> dict[int, Account]:
     return {account.pk: account for account in _ACCOUNTS.ask(ids=set(account_ids))}
 
 
-def lock_holders(account_ids: Iterable[int]) -> dict[int, Account]:
-    """As `lock_accounts`, with what executions ask of their account; whatever else is asked is read then."""
-    return {account.pk: account for account in _HOLDERS.ask(ids=set(account_ids))}
+def lock_holders(account_ids: Iterable[int], then: Statement) -> tuple[dict[int, Account], Any]:
+    """As `lock_accounts`, with what executions ask of their account; whatever else is asked is read then.
+
+    And what a further statement reads once they are locked.
+    """
+    holders, read = carry_out(_HOLDERS.told(ids=set(account_ids)), then)
+    return {account.pk: account for account in holders}, read
 
 
 def hold_accounts(account_ids: Iterable[int]) -> None:

@@ -15,6 +15,7 @@ import structlog
 from django.utils import timezone
 
 from accounts.models import Account
+from accounts.services.fixed_queries import Statement, carry_out
 from alerts.services import clear_alerts
 from exchange.port import Market, OrderSide
 from trading.domain.exit_plan import ExitPlan
@@ -27,7 +28,7 @@ from trading.models import Fill, Order, Position, PositionEvent
 from trading.services import market, plans
 from trading.services.bells import Bells
 from trading.services.intents import want
-from trading.services.many_rows import change_rows, insert_rows
+from trading.services.many_rows import changing, inserting
 from trading.services.owners import Owners
 from trading.services.plans import instrument_of
 from trading.services.position_rows import step, stop_unprotected_clock
@@ -150,34 +151,42 @@ class _Told:
 def _write(fresh: Sequence[Fill], adopted: Sequence[Fill], owners: Owners, moved: Sequence[_Moved]) -> None:
     for changed in owners.changed.values():  # a stranger's row ends before ours takes its place
         changed.save()
-    _write_moved(moved)
-    insert_rows(PositionEvent, owners.steps)
+    _write_positions(moved)
     for one in moved:
         for fill in one.fresh:
             fill.position_id = one.position.pk
             if fill.order is not None:
                 fill.order.position_id = one.position.pk
-    insert_rows(Fill, fresh)
+    carry_out(*_left_by(moved), *inserting(PositionEvent, owners.steps), *inserting(Fill, fresh))
     if adopted:
         Fill.objects.bulk_update(adopted, ["order", "client_order_id", "position"])
 
 
 def _write_moved(moved: Sequence[_Moved]) -> None:
+    _write_positions(moved)
+    carry_out(*_left_by(moved))
+
+
+def _write_positions(moved: Sequence[_Moved]) -> None:
+    there = [one.position for one in moved if one.position.is_saved]
     opened = [one.position for one in moved if not one.position.is_saved]
-    _change([one.position for one in moved if one.position.is_saved])
-    insert_rows(Position, opened, known_by="uuid")
+    rows = [(position.pk, *(getattr(position, name) for name in FOLDED)) for position in there]
+    changes = changing(Position, FOLDED, rows, same={"updated_at": timezone.now()})
+    carry_out(*changes, *inserting(Position, opened, known_by="uuid"))
+
+
+def _left_by(moved: Sequence[_Moved]) -> list[Statement]:
+    """The timelines and stops of positions that are rows by now."""
     for one in moved:
         for event in one.steps:
             event.position_id = one.position.pk  # it has its id only now
         if one.stop is not None:
             one.stop.position_id = one.position.pk
-    insert_rows(PositionEvent, [event for one in moved for event in one.steps])
-    insert_rows(Order, [one.stop for one in moved if one.stop is not None], known_by="client_order_id")
-
-
-def _change(positions: Sequence[Position]) -> None:
-    rows = [(position.pk, *(getattr(position, name) for name in FOLDED)) for position in positions]
-    change_rows(Position, FOLDED, rows, same={"updated_at": timezone.now()})
+    stops = [one.stop for one in moved if one.stop is not None]
+    return [
+        *inserting(PositionEvent, [event for one in moved for event in one.steps]),
+        *inserting(Order, stops, known_by="client_order_id"),
+    ]
 
 
 def _stops(moved: Sequence[_Moved]) -> list[int]:

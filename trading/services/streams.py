@@ -21,7 +21,7 @@ from trading.services import execution, foreign_orders, protection
 from trading.services.bells import Bells
 from trading.services.fills import Executions, Orders, warm_market_table, write_executions
 from trading.services.foreign_orders import Seen
-from trading.services.position_rows import hold_accounts, lock_holders
+from trading.services.position_rows import hold_accounts
 from trading.services.positions import AT_ONCE
 from trading.services.shares import settle_shares, settled_decisions
 
@@ -117,8 +117,7 @@ def _apply_orders(told: Sequence[Told], now: datetime) -> Bells:
     }
     with transaction.atomic():
         # Accounts before orders, as whoever records an answer holds them.
-        accounts = lock_holders(one.account_id for one in told)
-        orders = Orders.of(executions, names)
+        accounts, orders = Orders.held({one.account_id for one in told}, executions, names)
         is_crowd = len(executions) >= execution.CROWD
         clear_after = CROWD_CLEARED_AFTER if is_crowd else AT_ONCE
         bells = write_executions(executions, accounts, orders, now, clear_after) if executions else Bells()
