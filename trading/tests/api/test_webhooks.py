@@ -42,13 +42,13 @@ def opened(db: None, paper_exchange: PaperExchange) -> Opened:
     return open_one()
 
 
-def moment(seconds_ago: int = 0) -> str:
+def moment(ago: timedelta = timedelta()) -> str:
     """As TradingView writes {{timenow}}."""
-    return f"{datetime.now(UTC) - timedelta(seconds=seconds_ago):%Y-%m-%dT%H:%M:%SZ}"
+    return f"{datetime.now(UTC) - ago:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def alert(opened: Opened, **changes: Any) -> dict[str, Any]:
-    """The message of the page that shows a new webhook, filled in."""
+    """The message of the page that shows a new webhook, filled in; a span of time is so long ago."""
     told = {
         "token": opened.token,
         "ticker": "BINANCE:BTCUSDT.P",
@@ -61,7 +61,8 @@ def alert(opened: Opened, **changes: Any) -> dict[str, Any]:
         "stop_percent": "2",
         "take_profit_percent": "6",
     }
-    return {name: value for name, value in (told | changes).items() if value is not ...}
+    said = {name: value for name, value in (told | changes).items() if value is not ...}
+    return {name: moment(value) if isinstance(value, timedelta) else value for name, value in said.items()}
 
 
 def post(
@@ -139,15 +140,15 @@ def test_the_same_alert_again_is_the_same_signal(opened: Opened, redis: Redis) -
 
 
 def test_the_same_words_at_another_time_are_another_signal(opened: Opened) -> None:
-    post(opened, alert(opened, time=moment(20)))
-    post(opened, alert(opened, time=moment(10)))
+    post(opened, alert(opened, time=timedelta(seconds=20)))
+    post(opened, alert(opened, time=timedelta(seconds=10)))
 
     assert Signal.objects.count() == 2
 
 
 def test_an_id_makes_one_signal_of_what_fires_twice(opened: Opened) -> None:
-    first = post(opened, alert(opened, id="bar 12:00", time=moment(20), price="100"))
-    again = post(opened, alert(opened, id="bar 12:00", time=moment(10), price="101"))
+    first = post(opened, alert(opened, id="bar 12:00", time=timedelta(seconds=20), price="100"))
+    again = post(opened, alert(opened, id="bar 12:00", time=timedelta(seconds=10), price="101"))
 
     assert (first.status_code, again.status_code) == (202, 200)
     assert Signal.objects.get().external_id == "bar 12:00"
@@ -155,7 +156,7 @@ def test_an_id_makes_one_signal_of_what_fires_twice(opened: Opened) -> None:
 
 @pytest.mark.parametrize("changed", [{"ticker": "ETHUSDT.P"}, {"action": "short"}, {}], ids=str)
 def test_an_id_that_names_another_signal_is_refused_aloud(opened: Opened, changed: dict[str, str]) -> None:
-    post(opened, alert(opened, id="Long", action="long", time=moment(60)))
+    post(opened, alert(opened, id="Long", action="long", time=timedelta(seconds=60)))
     Signal.objects.update(created_at=timezone.now() - timedelta(seconds=180))
 
     response = post(opened, alert(opened, **({"id": "Long", "action": "long"} | changed)))
@@ -207,7 +208,7 @@ def test_nothing_that_only_an_entry_needs_keeps_a_close_out(opened: Opened) -> N
 def test_a_narrowed_webhook_closes_everything_its_source_opened(db: None) -> None:
     opened = open_one(symbols="ETHUSDT.P", side="SHORT", max_age_seconds=10)
 
-    assert post(opened, alert(opened, **FLAT, time=moment(60))).status_code == 202
+    assert post(opened, alert(opened, **FLAT, time=timedelta(seconds=60))).status_code == 202
     assert Signal.objects.get().action == "close"
 
 
@@ -249,7 +250,7 @@ def test_a_turn_whose_entry_is_refused_still_closes(opened: Opened, redis: Redis
         ({"time": ...}, "TIME", "{{timenow}}"),
         ({"time": "{{timenow}}"}, "TIME", "{{timenow}}"),
         ({"time": "2026-11-20T12:00:00"}, "TIME", "time zone"),
-        ({"time": moment(180)}, "STALE", "created"),
+        ({"time": timedelta(seconds=180)}, "STALE", "created"),
         ({"time": "2099-01-01T00:00:00Z"}, "FUTURE", "created"),
         ({"score": ...}, "SCORE", "score"),
         ({"score": "1.2"}, "SCORE", "1.2"),
@@ -282,7 +283,7 @@ def test_an_alert_that_is_not_understood_is_refused_by_name_and_told(
 
 
 def test_the_next_alert_that_is_taken_ends_the_warning(opened: Opened) -> None:
-    post(opened, alert(opened, time=moment(20)))
+    post(opened, alert(opened, time=timedelta(seconds=20)))
     post(opened, alert(opened, score="2"))
     assert Alert.objects.get().cleared_at is None
     post(opened, alert(opened))
@@ -295,7 +296,7 @@ def test_the_next_alert_that_is_taken_ends_the_warning(opened: Opened) -> None:
     [
         ({"symbols": "ETHUSDT.P SOLUSDT"}, {}),
         ({"side": "SHORT"}, {}),
-        ({"max_age_seconds": 10}, {"time": moment(60)}),
+        ({"max_age_seconds": 10}, {"time": timedelta(seconds=60)}),
     ],
     ids=str,
 )
