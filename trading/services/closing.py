@@ -17,7 +17,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import Q, QuerySet
 
 from alerts.models import Severity
-from alerts.services import raise_alert
+from alerts.services import clear_alert, raise_alert
 from exchange.budget import Priority
 from exchange.port import Market, PositionReport
 from trading.domain.instrument import Instrument, floor_quantity
@@ -302,8 +302,9 @@ def _exit_quantity(position: Position, open_quantity: Decimal, instrument: Instr
 def _tell_failing(position: Position, attempts: int, last: Order) -> None:
     if attempts < ATTEMPTS_BEFORE_WARNING:
         return
+    cause = f"exit-failing:{position.pk}"
     raise_alert(
-        f"exit-failing:{position.pk}",
+        cause,
         Severity.CRITICAL if attempts >= ATTEMPTS_BEFORE_ALARM else Severity.WARNING,
         "EXIT_FAILING",
         f"The last {attempts} attempts to close ended without a fill, the newest with"
@@ -312,6 +313,9 @@ def _tell_failing(position: Position, attempts: int, last: Order) -> None:
         symbol=position.symbol,
         now=last.created_at,
     )
+    # Closed since it was read: whoever closed it has ended its alerts, and this one would stand for ever.
+    if not Position.objects.filter(pk=position.pk, status=PositionStatus.OPEN).exists():
+        clear_alert(cause, last.created_at)
 
 
 def _tell_unexplained(still_open: Sequence[Position], now: datetime) -> None:

@@ -19,7 +19,7 @@ from tests.processes import PaperExchange
 from trading import tasks
 from trading.domain.states import CloseReason, OrderPurpose, OrderStatus, PositionStatus, SkipCode
 from trading.models import Order, Position
-from trading.services import execution, pictures, protection
+from trading.services import closing, execution, pictures, protection
 from trading.services.attempts import MOST_FAILED, failed_attempts
 from trading.services.bells import Bells
 from trading.services.closing import continue_closing, request_close, request_closes, settle_flat
@@ -360,6 +360,24 @@ def test_refused_exits_are_tried_again_with_a_wait_and_then_told(exchange: Paper
     assert closed.status == PositionStatus.CLOSED
     alert.refresh_from_db()
     assert alert.cleared_at is not None
+
+
+def test_an_alarm_of_an_exit_ends_where_its_position_was_closed_meanwhile(
+    exchange: PaperExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    position = hold()
+    exchange.add_fault(kind="http", endpoint=ORDERS, status=400, code=-4131, message="PERCENT_PRICE", count=0)
+    at = now()
+    answer(request_close(position.pk, reason=CloseReason.MANUAL, now=at), at)
+
+    def closed_first(*told: Any, **more: Any) -> None:
+        Position.objects.filter(pk=position.pk).update(status=PositionStatus.CLOSED, closed_at=at)
+        raise_alert(*told, **more)
+
+    monkeypatch.setattr(closing, "raise_alert", closed_first)
+    for second in range(1, 5):
+        visit(position, at=at, after_seconds=2 * second)
+    assert Alert.objects.get(code="EXIT_FAILING").cleared_at is not None
 
 
 def test_an_exit_refused_every_second_of_a_night_is_tried_again_and_reads_few_of_its_attempts() -> None:
