@@ -65,6 +65,7 @@ def parts(*names: str) -> list[str]:
 
 @pytest.mark.skipif(postgres.binaries() is None, reason="no Postgres on this machine")
 @pytest.mark.timeout(420)
+@pytest.mark.drill
 def test_a_quick_run_measures_and_leaves_nothing_behind(tmp_path: Path, place: Path) -> None:
     desk = tmp_path / "desk.sqlite3"
     running = [
