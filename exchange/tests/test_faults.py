@@ -148,12 +148,12 @@ async def test_an_order_is_absent_for_a_while_and_then_there(
     paper_exchange: PaperExchange, futures: FuturesGateway
 ) -> None:
     """One look without it proves nothing: that is why absence takes three."""
-    paper_exchange.add_fault(kind="lookup_not_found", seconds=0.4, count=0)
+    paper_exchange.add_fault(kind="lookup_not_found", seconds=2, count=0)
     request = buy(futures)
     await futures.submit_order(request)
 
     missed = await futures.fetch_order(BTC, request.client_order_id, is_conditional=False)
-    threading.Event().wait(0.5)
+    threading.Event().wait(2.1)
     found = await futures.fetch_order(BTC, request.client_order_id, is_conditional=False)
 
     assert missed is None
