@@ -4,6 +4,9 @@
 gives a share that certainly was not placed to the next executor or the next attempt. All of them read the
 market first, then judge and write in one transaction that holds the accounts' rows: margin, risk and
 notional that one decision has reserved are gone for the next.
+
+A decision is locked before accounts and shares, and its key stays free: whoever writes a share twice in one
+transaction is checked against it at the commit, shares in hand, and would wait in a ring.
 """
 
 from collections.abc import Sequence
@@ -106,7 +109,7 @@ def _take_step(decision: Decision, step: routes.Step, now: datetime) -> Bells:
         return _expire_step(decision, step)
     seen = market_scene(_signal_symbol(decision), now)
     with transaction.atomic():
-        locked = Decision.objects.select_for_update().get(pk=decision.pk)
+        locked = Decision.objects.select_for_update(no_key=True).get(pk=decision.pk)
         if locked.stopped_code or _is_taken(decision, step):
             return Bells()  # another worker was here between the look and the lock
         routes.note_taken(locked, step)
@@ -119,7 +122,7 @@ def _take_step(decision: Decision, step: routes.Step, now: datetime) -> Bells:
 def _expire_step(decision: Decision, step: routes.Step) -> Bells:
     """Past the deadline nobody is asked and nothing is read: an exchange that is away leaves none open."""
     with transaction.atomic():
-        Decision.objects.select_for_update().get(pk=decision.pk)
+        Decision.objects.select_for_update(no_key=True).get(pk=decision.pk)
         if _is_taken(decision, step):
             return Bells()
         routes.note_taken(decision, step)
@@ -294,7 +297,7 @@ def _offer_again(decision_id: int, allocation_ids: Sequence[int], now: datetime)
         return Bells()
     seen = market_scene(_signal_symbol(decision), now)
     with transaction.atomic():
-        if Decision.objects.select_for_update().get(pk=decision_id).stopped_code:
+        if Decision.objects.select_for_update(no_key=True).get(pk=decision_id).stopped_code:
             return Bells()  # stopped between the look and the lock
         shares = Allocation.objects.filter(pk__in=allocation_ids)
         # Accounts before shares, as whoever records an answer holds them.

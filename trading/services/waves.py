@@ -65,7 +65,7 @@ def advance(decision: Decision, now: datetime) -> Bells:
     if not _is_waiting(decision):
         return Bells()
     with transaction.atomic():
-        locked = Decision.objects.select_for_update().get(pk=decision.pk)
+        locked = Decision.objects.select_for_update(no_key=True).get(pk=decision.pk)
         if not _is_waiting(locked):
             return Bells()
         if routes.is_late(locked, now):

@@ -1,9 +1,11 @@
 """Sending: the claimed orders leave together, and their answers are recorded together."""
 
+import time
 from collections.abc import Collection, Sequence
 from datetime import datetime
 
 import structlog
+from django.db import OperationalError, connection
 
 from accounts.services.gateways import ask_budgets_ahead, gateway_for
 from exchange.budget import Priority, priority
@@ -22,6 +24,9 @@ log = structlog.get_logger(__name__)
 
 SEND_SECONDS = 30.0
 """Longer than any deadline of one request; whoever has not answered by then is unknown."""
+
+RECORDED_AGAIN_AFTER = (0.05, 0.3, 1.0)
+"""Seconds after which answers are written again that a deadlock or a database on its way back refused."""
 
 CROWD = 10
 """So many orders sent together are a crowd: nobody is looked after before all of them have left."""
@@ -42,7 +47,7 @@ def submit(order_ids: Sequence[int], now: datetime, *, are_entries: bool = False
     ask_budgets_ahead()
     submitted, ended = claiming.take(order_ids, now, are_entries=are_entries)
     answers = send_all(submitted, told=_told_by_streams(submitted, now))
-    bells = recording.record(answers, now)
+    bells = _recorded(answers, now)
     settle_shares({order.allocation_id for order in ended if order.allocation_id is not None}, now)
     bells.decisions.extend(_decisions_of(ended))
     # A decision is rung when its last share has its end; until then every chunk would read all of it.
@@ -55,6 +60,23 @@ def submit(order_ids: Sequence[int], now: datetime, *, are_entries: bool = False
     for decision_id in _decisions_of(refused):
         bells.add(circuit.stop_if_same_code(decision_id, now))
     return bells
+
+
+def _recorded(answers: Sequence[Answer], now: datetime) -> Bells:
+    """Record the answers; nobody else knows them, so what the database gave up is tried again.
+
+    Not recorded, a filled entry would wait out its lease, 20 s, for a look and for its stop.
+    """
+    for wait_seconds in RECORDED_AGAIN_AFTER:
+        try:
+            return recording.record(answers, now)
+        except OperationalError as error:
+            if connection.in_atomic_block:
+                raise
+            log.warning("answers_not_recorded", orders=len(answers), detail=str(error)[:200])
+            connection.close_if_unusable_or_obsolete()
+            time.sleep(wait_seconds)
+    return recording.record(answers, now)
 
 
 def send_all(orders: Sequence[Order], told: Collection[int] = ()) -> list[Answer]:

@@ -2,24 +2,28 @@
 
 import threading
 import time
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts.models import Account, Breaker
+from accounts.services.entrants import Entrant, hold_entrants
 from exchange.errors import OrderRejected
 from exchange.port import BalanceReport, OrderReport, OrderSide, ReportStatus
 from trading.domain.states import AllocationOutcome, OrderStatus
 from trading.models import Order
-from trading.services import balances, execution
+from trading.services import allocation, balances, execution
 from trading.services.audits import Picture
+from trading.services.bells import Bells
 from trading.services.execution import claiming, recording, sending
 from trading.services.execution.answers import Answer
+from trading.services.shares import settle_shares
 from trading.tests.services.journey import fit_accounts, now
 from trading.tests.services.sending import a_decision, a_share, an_entry, share_of
 
@@ -142,6 +146,61 @@ def test_an_audit_and_a_chunk_of_answers_never_deadlock(monkeypatch: pytest.Monk
         audited.result()
     assert set(Order.objects.values_list("status", flat=True)) >= {OrderStatus.FILLED}
     assert not Order.objects.filter(status=OrderStatus.SUBMITTED).exists()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has one writer at a time: no deadlock")
+def test_answers_and_an_offer_of_the_same_decision_never_deadlock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A share that is written twice in a transaction is checked against its decision at the commit."""
+    entry = an_entry(fit_accounts(1)[0])
+    answers = sending.send_all(claiming.mark_submitted(claiming.claim([entry.pk]), now()))
+    settled, offering = threading.Event(), threading.Event()
+
+    def settle(allocation_ids: Iterable[int], at: datetime) -> None:
+        settle_shares(allocation_ids, at)
+        settled.set()
+        assert offering.wait(10)
+        time.sleep(0.3)
+
+    def hold(account_ids: Sequence[int]) -> list[Entrant]:
+        offering.set()  # the decision is locked by now
+        return hold_entrants(account_ids)
+
+    def record() -> None:
+        try:
+            recording.record(answers, now())
+        finally:
+            connection.close()
+
+    share = share_of(entry)
+    monkeypatch.setattr(recording, "settle_shares", settle)
+    monkeypatch.setattr(allocation, "hold_entrants", hold)
+    with ThreadPoolExecutor(1) as pool:
+        recorded = pool.submit(record)
+        assert settled.wait(5)
+        allocation.offer([share.pk], now())
+        recorded.result()
+    assert Order.objects.get(pk=entry.pk).status == OrderStatus.FILLED
+
+
+@pytest.mark.django_db(transaction=True)
+def test_answers_that_the_database_refused_to_write_are_written_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nobody else knows them: lost, a filled entry waits 20 s for its stop."""
+    entry, real, refused = an_entry(fit_accounts(1)[0]), recording.record, [1, 2]
+
+    def deadlocked(answers: Sequence[Answer], at: datetime) -> Bells:
+        if refused:
+            refused.pop()
+            raise OperationalError("deadlock detected")
+        return real(answers, at)
+
+    monkeypatch.setattr(recording, "record", deadlocked)
+    execution.submit([entry.pk], now())
+    assert refused == []
+    assert Order.objects.get(pk=entry.pk).status == OrderStatus.FILLED
+    assert share_of(entry).outcome == AllocationOutcome.FILLED
 
 
 def test_a_decision_is_rung_with_its_last_share_and_not_with_every_chunk() -> None:
