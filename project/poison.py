@@ -2,14 +2,17 @@
 
 The broker delivers again what nobody acknowledged, and the sweep rings again for the same rows: without a
 count one such message ends workers for ever. Its rows stay open and are tried again after a while, exits
-much sooner. Valkey keeps the count: when it is forgotten, poison costs a few workers more.
+much sooner. Counted are the processes that began it and did not end it: one that lives may have the same rows
+in hand many times, rung by many. Valkey keeps the count: forgotten, poison costs a few workers more.
 """
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
+from uuid import uuid4
 
 import structlog
 from celery.contrib.django.task import DjangoTask
@@ -23,14 +26,22 @@ from alerts.models import Severity
 from alerts.services import clear_alert, raise_alert
 
 MOST_STARTS = 5
-PREFIX = "desk:begun:"
+PREFIX = "desk:begun-by:"
 EXIT_SECONDS = 60
 """An exit that is poison is left alone no longer: a position waits for it."""
 
 BEGIN = """
-local begun = tonumber(redis.call('GET', KEYS[1]) or '0')
-if begun >= tonumber(ARGV[1]) then return -1 end
-redis.call('SET', KEYS[1], begun + 1, 'EX', ARGV[2])
+local begun = redis.call('SCARD', KEYS[1])
+if redis.call('SISMEMBER', KEYS[1], ARGV[3]) == 0 then
+  if begun >= tonumber(ARGV[1]) then return -1 end
+  redis.call('SADD', KEYS[1], ARGV[3])
+end
+redis.call('EXPIRE', KEYS[1], ARGV[2])
+return begun
+"""
+END = """
+local begun = redis.call('SCARD', KEYS[1])
+redis.call('DEL', KEYS[1])
 return begun
 """
 
@@ -38,13 +49,13 @@ log = structlog.get_logger(__name__)
 
 
 class GuardedTask(DjangoTask[Any, Any]):
-    """A task whose beginnings without an end are counted, and which is refused once they were too many.
+    """A task that is refused once too many processes have begun it and not ended it.
 
     Ticks, which name no rows, are not counted: a tick that was not begun in time is dropped anyway.
     """
 
     def before_start(self, _task_id: str, args: Sequence[Any], _kwargs: dict[str, Any]) -> None:
-        """Count one more beginning. Raises Ignore for poison: acknowledged, and its body does not run."""
+        """Count this process in. Raises Ignore for poison: acknowledged, and its body does not run."""
         if args and _begin(_key(self.name, args), self._seconds()) < 0:
             _tell(self.name, args)
             raise Ignore
@@ -60,19 +71,28 @@ class GuardedTask(DjangoTask[Any, Any]):
         return EXIT_SECONDS if told.get("routing_key") == "exits" else 2 * settings.BROKER_VISIBILITY_SECONDS
 
 
-def _begin(key: str, seconds: int) -> int:
-    """How many beginnings before this one had no end; -1 when they were too many."""
+def _begin(key: str, seconds: int, process: str = "") -> int:
+    """How many processes began before and have not ended; -1 when they were too many.
+
+    `process` names the one that begins, by default this one.
+    """
     try:
-        return int(_valkey().eval(BEGIN, 1, key, MOST_STARTS, seconds))
+        return int(_valkey().eval(BEGIN, 1, key, MOST_STARTS, seconds, process or _this_process(os.getpid())))
     except RedisError:
         return 0
 
 
 def _end(key: str) -> int:
     try:
-        return int(_valkey().getdel(key) or 0)
+        return int(_valkey().eval(END, 1, key))
     except RedisError:
         return 0
+
+
+@lru_cache(maxsize=1)
+def _this_process(_pid: int) -> str:
+    """A name nobody else has: in a container every worker started again has the number of the one before."""
+    return uuid4().hex
 
 
 def _tell(name: str, args: Sequence[Any]) -> None:
