@@ -83,7 +83,9 @@ def test_every_account_gets_one_share_and_one_committed_entry_at_the_same_cap() 
     assert len({order.client_order_id for order in orders}) == 3
 
 
-def test_an_entry_risks_one_percent_of_the_equity_and_reserves_it() -> None:
+def test_an_entry_risks_one_percent_of_the_equity_and_reserves_it(settings: Settings) -> None:
+    # With the nearest stop of a calm hour a cap on the notional would be what decides.
+    settings.LIMITS = replace(settings.LIMITS, symbol_notional=Decimal(9), gross_notional=Decimal(9))
     (account,) = fit_accounts(1)
     decision = decided()
     allocate(decision.pk, now())
